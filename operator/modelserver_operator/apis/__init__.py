@@ -1,0 +1,1 @@
+"""The ModelServer resource as types; the CRD is generated from them."""

@@ -1,0 +1,94 @@
+"""What a reconciliation sees (Observed) and what it wants done (Plan): plain values, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+type Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ChildKey:
+    """A child inside its ModelServer's namespace."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodProgress:
+    """What a pod that is not ready said on `GET /startupz`."""
+
+    phase: str
+    percent: float
+    done_bytes: int
+    total_bytes: int
+    eta_seconds: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The world as one reconciliation sees it.
+
+    `children` are owned by the server's uid; `strangers` bear a name that we want (or carry our
+    labels) but belong to somebody else; `pods` are the pods of the server's Deployments and Jobs.
+    """
+
+    children: Mapping[ChildKey, Manifest]
+    strangers: Mapping[ChildKey, Manifest]
+    pods: tuple[Manifest, ...]
+    progress: Mapping[str, PodProgress]
+
+
+class WriteMode(StrEnum):
+    """Apply is server-side apply; Replace is a PUT that also removes fields set by others."""
+
+    APPLY = "Apply"
+    REPLACE = "Replace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One child to write, complete with ownerReference, labels and desired hash."""
+
+    manifest: Manifest
+    mode: WriteMode
+    reason: str  # why, for logs and `plan` output: "missing", "desired state changed", "drift at ..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """One child to delete; the uid is a precondition."""
+
+    key: ChildKey
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodLabel:
+    """A label to set on a pod of ours; the uid is a precondition."""
+
+    pod: str
+    uid: str
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do, in this order: writes, pod labels, removals; then look again."""
+
+    target_revision: str  # the revision that the spec asks for; "" while the model is being resolved
+    serving_revision: str  # the revision that the root Service selects after this plan; "" if none
+    writes: tuple[Write, ...] = ()
+    pod_labels: tuple[PodLabel, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    requeue_after_seconds: float | None = None
+    progress_wanted: bool = False  # pods are starting: read their progress before the next plan
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.writes or self.pod_labels or self.removals)

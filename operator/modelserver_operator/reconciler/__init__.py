@@ -1,0 +1,1 @@
+"""The imperative shell: queue, workers, one reconciliation."""

@@ -1,0 +1,1 @@
+"""Makers of child objects: pure functions from a ModelServer to manifests."""

@@ -1,0 +1,1 @@
+"""Reports what is: conditions, diagnosis, progress."""

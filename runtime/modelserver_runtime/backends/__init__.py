@@ -1,0 +1,1 @@
+"""The only torch and transformers code."""

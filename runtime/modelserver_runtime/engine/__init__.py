@@ -1,0 +1,1 @@
+"""Queues, schedules and drains; knows no tensors."""
