@@ -1,0 +1,65 @@
+# Everything here is one command of a tool; `make` alone lists it.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+CLUSTER ?= devcluster
+export CLUSTER
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.demo: requirements/demo.lock requirements/install
+	@requirements/install demo
+
+.venv/.dev: requirements/dev.lock requirements/install pyproject.toml
+	@requirements/install dev
+
+init: .venv/.dev ## make the Python environment (.venv) with everything for development
+
+demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question (CLUSTER=existing|kind|k3d)
+	@$(PY) -m devcluster.demo up
+
+demo-down: .venv/.demo ## take all of it away again
+	@$(PY) -m devcluster.demo down
+
+test: .venv/.dev check ## everything: check, then the tests on real Kubernetes API servers and nodes
+	$(PY) -m pytest -m "api or e2e" --durations=15
+
+check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
+
+fmt: .venv/.dev ## format the code
+	.venv/bin/ruff format . && .venv/bin/ruff check --fix-only .
+
+fmt-check: .venv/.dev
+	@.venv/bin/ruff format --check .
+
+lint: .venv/.dev ## ruff
+	@.venv/bin/ruff check .
+
+arch: .venv/.dev ## the layers (import-linter)
+	@.venv/bin/lint-imports --no-cache
+
+type: .venv/.dev ## mypy, strict
+	@.venv/bin/mypy
+
+unit: .venv/.dev ## unit and contract tests
+	@$(PY) -m pytest -q -m "not api and not e2e"
+
+api: .venv/.dev ## tests on a real API server without a node
+	$(PY) -m pytest -m api
+
+e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
+	$(PY) -m pytest -m e2e
+
+crds: .venv/.dev ## regenerate crds/ and docs/api.md from the operator's types
+	$(PY) -m modelserver_operator.apis.generate
+
+images: .venv/.demo ## build both images
+	@$(PY) -m devcluster images
+
+locks: .venv/.dev ## regenerate the hash-pinned requirements
+	requirements/compile
+
+bench: .venv/.dev ## every benchmark (long); results in bench/results
+	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.report
+
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e crds images locks bench
