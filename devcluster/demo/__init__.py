@@ -1,0 +1,1 @@
+"""The demo: from nothing to an answer of a model, on a cluster of ours or on yours."""

@@ -1,0 +1,43 @@
+"""Installs CRD, RBAC and operator from manifests/, with the images that were built."""
+
+import json
+from pathlib import Path
+
+from devcluster.demo.kubectl import Kubectl
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "modelserver-system"
+OPERATOR = "modelserver-operator"
+
+
+def install(kubectl: Kubectl, *, operator_image: str, runtime_image: str) -> None:
+    """Applies the installation; returns when the new operator is available."""
+    overlay = _write_overlay(operator_image, runtime_image)
+    kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(overlay))
+    kubectl.run("wait", "--for=condition=Established", "crd/modelservers.modelserver.dev")
+    kubectl.run("-n", NAMESPACE, "rollout", "status", f"deployment/{OPERATOR}", "--timeout", "180s")
+
+
+def uninstall(kubectl: Kubectl) -> None:
+    kubectl.run("delete", "--ignore-not-found", "-k", str(ROOT / "manifests" / "base"))
+
+
+def _write_overlay(operator_image: str, runtime_image: str) -> Path:
+    folder = ROOT / "build" / "install"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(
+        json.dumps(_kustomization(operator_image, runtime_image), indent=2)
+    )
+    return folder
+
+
+def _kustomization(operator_image: str, runtime_image: str) -> dict[str, object]:
+    variable = {"name": "MODELSERVER_OPERATOR_RUNTIME_IMAGE", "value": runtime_image}
+    container = {"name": "operator", "image": operator_image, "env": [variable]}
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": OPERATOR, "namespace": NAMESPACE},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    return {"resources": ["../../manifests/base"], "patches": [{"patch": json.dumps(patch)}]}

@@ -1,0 +1,78 @@
+"""The demo's model: from the hub where it answers, else trained in the cluster."""
+
+import json
+import socket
+from pathlib import Path
+
+import yaml
+
+from devcluster.demo.kubectl import Kubectl
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+HUB = ("huggingface.co", 443)
+CLAIM = "quickstart-model"
+JOB = "train-quickstart-model"
+
+
+def hub_answers(timeout_seconds: float = 3.0) -> bool:
+    try:
+        socket.create_connection(HUB, timeout=timeout_seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def example(name: str) -> str:
+    return (EXAMPLES / name).read_text()
+
+
+def train_in_cluster(kubectl: Kubectl, namespace: str, image: str) -> None:
+    """Trains the example model in a Job that writes to the claim; shows the Job's log."""
+    if _is_complete(kubectl, namespace):
+        return
+    kubectl.run("-n", namespace, "delete", "job", JOB, "--ignore-not-found", "--wait")
+    kubectl.run("-n", namespace, "apply", "--server-side", "-f", "-", stdin=_manifests(image))
+    kubectl.run(
+        "-n", namespace, "wait", "pod", "-l", f"job-name={JOB}", "--timeout=300s",
+        "--for=jsonpath={.status.containerStatuses[0].started}=true",
+    )  # fmt: skip
+    kubectl.stream("-n", namespace, "logs", "-f", f"job/{JOB}")
+    kubectl.run("-n", namespace, "wait", f"job/{JOB}", "--for=condition=Complete", "--timeout=60s")
+
+
+def _is_complete(kubectl: Kubectl, namespace: str) -> bool:
+    job = kubectl.get("-n", namespace, "job", JOB) or {}
+    conditions = job.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+
+
+def _manifests(image: str) -> str:
+    return yaml.safe_dump_all([_claim(), _scripts(), _job(image)])
+
+
+def _claim() -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+
+
+def _scripts() -> dict[str, object]:
+    files = sorted((EXAMPLES / "quickstart_model").glob("*.py"))
+    data = {path.name: path.read_text() for path in files}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": JOB}, "data": data}
+
+
+def _job(image: str) -> dict[str, object]:
+    template = json.loads((Path(__file__).parent / "train_job.json").read_text())
+    template["metadata"]["name"] = JOB
+    pod = template["spec"]["template"]["spec"]
+    pod["containers"][0]["image"] = image
+    pod["volumes"][0]["configMap"]["name"] = JOB
+    pod["volumes"][1]["persistentVolumeClaim"]["claimName"] = CLAIM
+    return dict(template)
