@@ -1,0 +1,145 @@
+"""What clients notice of changes and failures: nothing, or only what cannot be avoided."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from devcluster.demo import install
+from support.traffic import traffic_to
+from support.waiting import wait_until
+
+ASK = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def server(module_servers, trained_claim):
+    module_servers.apply("steady", spec_of(trained_claim))
+    module_servers.wait_ready("steady")
+    return "steady"
+
+
+def spec_of(claim, **more):
+    return {"model": {"uri": f"pvc://{claim}"}, "replicas": 2, **more}
+
+
+@pytest.fixture
+def traffic(module_servers, server):
+    url = f"{module_servers.url(server)}/v1/chat/completions"
+    with traffic_to(url, {**ASK, "model": server}) as running:
+        running.wait_for_answers(20)
+        yield running
+
+
+def test_a_change_of_revision_drops_no_request(module_servers, server, traffic, trained_claim):
+    before = module_servers.get("modelserver", server)["status"]["servingRevision"]
+    marker = {"runtime": {"env": [{"name": "MARKER", "value": "second"}]}}
+    module_servers.apply(server, spec_of(trained_claim, **marker))
+    after = module_servers.wait_ready(server)["status"]["servingRevision"]
+    assert after != before
+    wait_until(
+        lambda: not [c for c in module_servers.children(server) if before in c and "Pod/" in c],
+        timeout=180, what="the old revision's pods are gone",
+    )  # fmt: skip
+    traffic.wait_for_answers(40)
+    assert traffic.failures == []
+    assert set(traffic.revisions()) == {before, after}
+
+
+def test_killing_the_operator_drops_no_request(module_servers, kubectl, server, traffic, operator):
+    pids = operator_pids(kubectl)
+    assert pids, "no operator process is visible"
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    traffic.wait_for_answers(40)
+    wait_until(lambda: len(operator_pids(kubectl)) == 2, timeout=120, what="two operators again")
+    kubectl.run(
+        "-n", operator, "rollout", "status", "deployment/modelserver-operator", "--timeout=120s"
+    )
+    traffic.wait_for_answers(40)
+    assert traffic.failures == []
+
+
+def test_a_killed_model_pod_comes_back(module_servers, server, traffic):
+    pods = module_servers.get("pods", "-l", f"modelserver.dev/server={server}")["items"]
+    victim = pods[0]["metadata"]["name"]
+    module_servers.run("delete", "pod", victim)  # by eviction or drain: SIGTERM, then drained
+    wait_until(
+        lambda: module_servers.get("pod", victim) is None, timeout=120, what=f"{victim} is gone"
+    )
+    module_servers.wait_ready(server)
+    traffic.wait_for_answers(20)
+    assert traffic.failures == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["deployment", "service", "serviceaccount", "controllerrevision", "poddisruptionbudget",
+     "networkpolicy"],
+)  # fmt: skip
+def test_a_deleted_child_comes_back_as_it_was(module_servers, server, kind):
+    before = spec_by_name(module_servers, kind, server)
+    assert before
+    module_servers.run("delete", kind, *before, "--wait")
+    wait_until(
+        lambda: spec_by_name(module_servers, kind, server) == before,
+        timeout=60, what=f"{kind} back as it was",
+    )  # fmt: skip
+    module_servers.wait_ready(server)
+
+
+EDITS = {
+    "deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}},
+    "service": {"spec": {"selector": {"modelserver.dev/server": "somebody-else"}}},
+    "serviceaccount": {"automountServiceAccountToken": True},
+    "poddisruptionbudget": {"spec": {"maxUnavailable": 2}},
+    "networkpolicy": {"spec": {"egress": [{}]}},
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_a_hand_edited_child_is_put_right(module_servers, server, kind):
+    before = spec_by_name(module_servers, kind, server)
+    for name in before:
+        module_servers.run("patch", kind, name, "--type=merge", "-p", json.dumps(EDITS[kind]))
+    wait_until(
+        lambda: spec_by_name(module_servers, kind, server) == before,
+        timeout=30, what=f"{kind} put right",
+    )  # fmt: skip
+    module_servers.wait_ready(server)
+
+
+def spec_by_name(servers, kind, server):
+    """What a child is, without what the API server and the controllers add."""
+    found = servers.get(kind, "-l", f"modelserver.dev/server={server}")["items"]
+    return {item["metadata"]["name"]: essence(item) for item in found}
+
+
+def essence(item):
+    volatile = ("metadata", "status", "revision")
+    body = {key: value for key, value in item.items() if key not in volatile}
+    for address in ("clusterIP", "clusterIPs"):
+        body.get("spec", {}).pop(address, None)
+    return {**body, "labels": item["metadata"].get("labels", {})}
+
+
+def operator_pids(kubectl):
+    """Host processes of the operator's pods, found by the pods' uids in their cgroups."""
+    pods = kubectl.get(
+        "-n", install.NAMESPACE, "pods", "-l", "app.kubernetes.io/name=modelserver-operator"
+    )
+    uids = [pod["metadata"]["uid"] for pod in pods["items"]]
+    return [
+        int(process.name) for process in Path("/proc").glob("[0-9]*") if is_operator(process, uids)
+    ]
+
+
+def is_operator(process, uids):
+    try:
+        cgroup = (process / "cgroup").read_text()
+        command = (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"modelserver-operator" in command and any(uid in cgroup for uid in uids)
