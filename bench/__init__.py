@@ -1,0 +1,1 @@
+"""Benchmarks: each is one command and writes one file of results."""
