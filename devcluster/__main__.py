@@ -1,0 +1,177 @@
+"""The command line: `python -m devcluster --help`."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from devcluster import catalog, cluster, finder
+from devcluster.console import say
+from devcluster.errors import ClusterStateError, DevclusterError
+from devcluster.paths import cache_root, cluster_folder, existing_clusters, state_root
+from devcluster.record import Mode
+
+_EPILOG = """\
+examples:
+  python -m devcluster up                  a Kubernetes with a node, ready for pods (needs root)
+  python -m devcluster up --api-only       only the API, in seconds, no root needed
+  export KUBECONFIG=$(python -m devcluster kubeconfig)
+  python -m devcluster logs kube-apiserver
+  python -m devcluster down
+
+folders:
+  DEVCLUSTER_HOME   clusters   (default ~/.local/state/modelserver-devcluster)
+  DEVCLUSTER_CACHE  programs and image layers, kept between clusters
+                    (default ~/.cache/modelserver-devcluster)
+  DEVCLUSTER_OFFLINE=1 skips the look whether official releases can be downloaded
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except DevclusterError as e:
+        print(f"devcluster: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        say(
+            "\nInterrupted. What had started goes on running: the same command again resumes, "
+            "`python -m devcluster down` ends it."
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m devcluster",
+        description="A real Kubernetes on this Linux machine, for the demo and the tests.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_up(commands)
+    _add_down(commands)
+    _add_looking(commands)
+    _add_build(commands)
+    return parser
+
+
+type _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  has no public name
+
+
+def _add_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", default="dev", help="which cluster (default: %(default)s)")
+
+
+def _add_up(commands: _Commands) -> None:
+    up = commands.add_parser(
+        "up",
+        help="bring a cluster up, or start again what died in it",
+        description="Bring a cluster up and wait until it is ready. Again is quick: only what does "
+        "not run is started. The first time, programs are fetched or compiled (minutes).",
+    )
+    _add_name(up)
+    up.add_argument("--api-only", action="store_true", help="etcd and API server, no node, no root")
+    up.add_argument(
+        "--controllers",
+        action="store_true",
+        help="with --api-only: also the controller manager (garbage collection, namespaces, "
+        "Deployments without pods)",
+    )
+    up.set_defaults(run=_up)
+
+
+def _add_down(commands: _Commands) -> None:
+    down = commands.add_parser("down", help="end a cluster and remove everything of it")
+    _add_name(down)
+    down.add_argument("--all", action="store_true", help="every cluster of DEVCLUSTER_HOME")
+    down.set_defaults(run=_down)
+
+
+def _add_looking(commands: _Commands) -> None:
+    status = commands.add_parser("status", help="which programs run; status 1 if one does not")
+    _add_name(status)
+    status.set_defaults(run=_status)
+    logs = commands.add_parser("logs", help="show the log of one program")
+    _add_name(logs)
+    logs.add_argument("program", help="as `status` names it, or `audit`", metavar="PROGRAM")
+    logs.add_argument("--follow", "-f", action="store_true", help="go on with what is added")
+    logs.set_defaults(run=_logs)
+    kubeconfig = commands.add_parser("kubeconfig", help="print the path of the admin's kubeconfig")
+    _add_name(kubeconfig)
+    kubeconfig.set_defaults(run=_kubeconfig)
+
+
+def _add_build(commands: _Commands) -> None:
+    build = commands.add_parser(
+        "build",
+        help="only find, fetch or compile the programs",
+        description=f"Put programs into {cache_root() / 'programs'}, so that `up` is quick.",
+    )
+    build.add_argument(
+        "programs",
+        nargs="*",
+        metavar="PROGRAM",
+        help="default: all. " + ", ".join(catalog.ALL_PROGRAMS),
+    )
+    build.set_defaults(run=_build)
+
+
+def _up(options: argparse.Namespace) -> int:
+    mode = Mode.API_ONLY if options.api_only else Mode.NODE
+    up = cluster.up(options.name, mode=mode, controllers=options.controllers)
+    say(f"The cluster {up.name} is ready: export KUBECONFIG={up.kubeconfig}")
+    return 0
+
+
+def _down(options: argparse.Namespace) -> int:
+    names = [folder.name for folder in existing_clusters()] if options.all else [options.name]
+    for name in names:
+        if not cluster.down(name):
+            say(f"There is no cluster {name} in {state_root()}: nothing to do")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = cluster.status(options.name)
+    print(f"{status.name}: {status.mode}, {status.server}")
+    for program in status.programs:
+        print(f"  {program.program:<26} {program.pid or 'does not run'}")
+    if status.problem:
+        print(status.problem)
+    ended = any(program.pid is None for program in status.programs)
+    return 1 if ended or status.problem else 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    folder = cluster_folder(options.name)
+    log = folder.audit_log if options.program == "audit" else folder.log(options.program)
+    if not log.exists():
+        logs = sorted(path.stem for path in folder.logs.glob("*.*"))
+        known = ", ".join(logs) or "none: the cluster is not up"
+        raise ClusterStateError(f"{log} does not exist; logs of {options.name}: {known}")
+    follow = ["-f"] if options.follow else []
+    return subprocess.run(["tail", "-n", "+1", *follow, log], check=False).returncode
+
+
+def _kubeconfig(options: argparse.Namespace) -> int:
+    print(cluster.existing(options.name).kubeconfig)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    unknown = sorted(set(options.programs) - set(catalog.ALL_PROGRAMS))
+    if unknown:
+        known = ", ".join(catalog.ALL_PROGRAMS)
+        raise ClusterStateError(
+            f"{', '.join(unknown)} is no program of the cluster; known: {known}"
+        )
+    for path in finder.find_programs(options.programs or catalog.ALL_PROGRAMS).values():
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""One command at a time per folder; the kernel frees the lock when its holder dies."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder itself, so that no lock file is left; its holder may also remove it."""
+    descriptor = _acquire(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(folder: Path) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # removed in between
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_still_there(folder, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_still_there(folder: Path, descriptor: int) -> bool:
+    try:
+        return folder.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
