@@ -1,0 +1,69 @@
+"""The operator's errors, by who must act.
+
+OperatorError
+├── InvalidConfiguration   whoever installs the operator: a setting is wrong; ends the process
+├── NotLeading             nobody: another replica leads; what was begun is left to it
+└── ClusterError           an answer of the API server, or none
+    ├── Rejected           the user: the API server does not accept the object (400, 403 of a quota, 422)
+    ├── Forbidden          whoever installs the operator: RBAC lacks a verb, or a token is refused (401, 403)
+    ├── NotFound           nobody: the object is gone; look again (404)
+    ├── Conflict           nobody: the object is not what we saw; look again (409)
+    ├── Expired            nobody: the version to continue from is gone; list again (410)
+    └── Unavailable        the cluster: no answer, 5xx, or too many requests; try again later
+"""
+
+
+class OperatorError(Exception):
+    """Base of everything the operator raises on purpose."""
+
+
+class InvalidConfiguration(OperatorError):
+    """A setting of the operator itself; the message names the variable and what is allowed."""
+
+
+class NotLeading(OperatorError):
+    """A write was held back because this replica does not hold the Lease (any more)."""
+
+
+class ClusterError(OperatorError):
+    """`status` is the HTTP status, 0 where there was no answer; `reason` is the API's machine-readable reason."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class Rejected(ClusterError):
+    pass
+
+
+class Forbidden(ClusterError):
+    pass
+
+
+class NotFound(ClusterError):
+    pass
+
+
+class Conflict(ClusterError):
+    pass
+
+
+class Expired(ClusterError):
+    pass
+
+
+class Unavailable(ClusterError):
+    """`retry_after_seconds` is what the server asked for, if it did."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, reason=reason)
+        self.retry_after_seconds = retry_after_seconds
