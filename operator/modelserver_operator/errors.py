@@ -1,15 +1,17 @@
 """The operator's errors, by who must act.
 
-OperatorError
-├── InvalidConfiguration   whoever installs the operator: a setting is wrong; ends the process
-├── NotLeading             nobody: another replica leads; what was begun is left to it
-└── ClusterError           an answer of the API server, or none
-    ├── Rejected           the user: the API server does not accept the object (400, 403 of a quota, 422)
-    ├── Forbidden          whoever installs the operator: RBAC lacks a verb, or a token is refused (401, 403)
-    ├── NotFound           nobody: the object is gone; look again (404)
-    ├── Conflict           nobody: the object is not what we saw; look again (409)
-    ├── Expired            nobody: the version to continue from is gone; list again (410)
-    └── Unavailable        the cluster: no answer, 5xx, or too many requests; try again later
+    OperatorError
+    ├── InvalidConfiguration   whoever installs the operator: a setting is wrong; ends the process
+    ├── NotLeading             nobody: another replica leads; what was begun is left to it
+    └── ClusterError           an answer of the API server, or none
+        ├── Rejected           the user: the object is not accepted (400, 403 of a quota, 422)
+        ├── Forbidden          the installer: RBAC lacks a verb, the token is refused (401, 403)
+        ├── NotFound           nobody: the object is gone; look again (404)
+        ├── Conflict           nobody: the object is not what we saw; look again (409)
+        ├── Expired            nobody: the version to continue from is gone; list again (410)
+        └── Unavailable        the cluster: no answer, 5xx or 429; try again later
+
+A class says by its place in the tree whether trying again can help.
 """
 
 
@@ -26,7 +28,7 @@ class NotLeading(OperatorError):
 
 
 class ClusterError(OperatorError):
-    """`status` is the HTTP status, 0 where there was no answer; `reason` is the API's machine-readable reason."""
+    """`status` is the HTTP status, 0 where there was no answer; `reason` is the API's code."""
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
