@@ -2,6 +2,7 @@
 
     OperatorError
     ├── InvalidConfiguration   whoever installs the operator: a setting is wrong; ends the process
+    ├── InvalidResource        the user: a ModelServer that this operator cannot read; no retry
     ├── NotLeading             nobody: another replica leads; what was begun is left to it
     └── ClusterError           an answer of the API server, or none
         ├── Rejected           the user: the object is not accepted (400, 403 of a quota, 422)
@@ -21,6 +22,18 @@ class OperatorError(Exception):
 
 class InvalidConfiguration(OperatorError):
     """A setting of the operator itself; the message names the variable and what is allowed."""
+
+
+class InvalidResource(OperatorError):
+    """A stored ModelServer breaks a rule of this operator's types, e.g. one of a newer CRD.
+
+    `field` is the path of the first field at fault, such as `spec.model.uri`.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.message = message
+        self.field = field
 
 
 class NotLeading(OperatorError):

@@ -55,7 +55,9 @@ class Write:
 
     manifest: Manifest
     mode: WriteMode
-    reason: str  # why, for logs and `plan` output: "missing", "desired state changed", "drift at ..."
+    reason: (
+        str  # why, for logs and `plan` output: "missing", "desired state changed", "drift at ..."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +80,49 @@ class PodLabel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A write that the API server did not accept (`errors.Rejected`, `errors.Forbidden`).
+
+    The shell hands these to `status_of`, which turns them into a diagnosis.
+    """
+
+    key: ChildKey
+    status: int  # of HTTP
+    message: str  # of the API server, as it came
+
+
+class ResolutionState(StrEnum):
+    RESOLVED = "Resolved"
+    RESOLVING = "Resolving"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What is known of the model that the spec asks for."""
+
+    state: ResolutionState
+    commit: str = ""  # of hf:// once resolved
+    reason: str = ""  # why it is refused or what is waited for, for a condition
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do, in this order: writes, pod labels, removals; then look again."""
 
-    target_revision: str  # the revision that the spec asks for; "" while the model is being resolved
+    target_revision: (
+        str  # the revision that the spec asks for; "" while the model is being resolved
+    )
     serving_revision: str  # the revision that the root Service selects after this plan; "" if none
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()
     removals: tuple[Removal, ...] = ()
     requeue_after_seconds: float | None = None
     progress_wanted: bool = False  # pods are starting: read their progress before the next plan
+    resolution: Resolution = Resolution(state=ResolutionState.RESOLVING)
+    image: str = ""  # that serves the target revision; "" while there is none
+    conflicts: tuple[ChildKey, ...] = ()  # wanted names that belong to somebody else: not written
 
     @property
     def is_empty(self) -> bool:
