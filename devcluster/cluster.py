@@ -2,31 +2,33 @@
 
 import http
 import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 
-from devcluster import catalog, finder, process
-from devcluster.certificates import make_certificates
+from devcluster import catalog, finder, node_up, process
+from devcluster.certificates import Certificates, make_certificates
 from devcluster.console import step
 from devcluster.control_plane import (
     ADMIN,
     CONTROLLER_MANAGER,
     SCHEDULER,
+    api_daemons,
     audit_policy,
-    control_plane,
+    controller_daemons,
     subjects,
     token_file,
 )
-from devcluster.daemon import Daemon, ensure_running, get, wait_until_ready
+from devcluster.daemon import get, start
 from devcluster.errors import ClusterStateError
-from devcluster.kubeconfig import make_kubeconfig, write_kubeconfig, write_private
+from devcluster.kubeconfig import write_kubeconfigs, write_private
 from devcluster.lock import locked
+from devcluster.network import machine_routes
 from devcluster.paths import ClusterFolder, cluster_folder
 from devcluster.record import ClusterRecord, Mode, ensure_record, load_record
+from devcluster.teardown import forget_last_boot, recorded_programs, remove_cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class Cluster:
         """One JSON object per line (audit.k8s.io/v1 Event) for each write, reads left out."""
         return self.folder.audit_log
 
+    def signal(self, program: str, number: signal.Signals) -> bool:
+        """For tests of failures; False when the program does not run. `up` starts it again."""
+        return process.signal_program(self.folder, program, number)
+
     @property
     def kubectl(self) -> Path:
         return finder.cached_program("kubectl")
@@ -89,22 +95,29 @@ class ClusterStatus:
 def up(name: str, *, mode: Mode, controllers: bool = False) -> Cluster:
     """Start what is not there yet and wait until all of it is ready."""
     folder = cluster_folder(name)
+    if mode is Mode.NODE:
+        node_up.check_machine()
     with locked(folder.root):
         return _up(folder, mode, controllers=controllers)
 
 
 def _up(folder: ClusterFolder, mode: Mode, *, controllers: bool) -> Cluster:
-    routes: Sequence[IPv4Network] = ()
+    forget_last_boot(folder)
     record = ensure_record(
         folder,
         mode=mode,
         controllers=controllers,
-        routes=routes,
+        routes=machine_routes() if mode is Mode.NODE else (),
         is_running=lambda program: process.running(folder, program) is not None,
     )
     programs = finder.find_programs(needed_programs(record))
     token = _write_files(folder, record)
-    _start(folder, "control plane", control_plane(folder, record, programs, token))
+    if mode is Mode.NODE:
+        node_up.prepare(folder, record, programs)
+    start("API", folder, api_daemons(folder, record, programs, token))
+    start("controllers", folder, controller_daemons(folder, record, programs))
+    if mode is Mode.NODE:
+        node_up.start_node(folder, record, programs, token)
     return Cluster(folder, record)
 
 
@@ -115,21 +128,12 @@ def needed_programs(record: ClusterRecord) -> tuple[str, ...]:
     return (*catalog.API_ONLY_PROGRAMS, *controllers)
 
 
-def _start(folder: ClusterFolder, title: str, daemons: Sequence[Daemon]) -> None:
-    started = ensure_running(folder, daemons)
-    if not started:
-        wait_until_ready(folder, daemons)
-        return
-    with step(f"starting the {title}: {', '.join(started)}"):
-        wait_until_ready(folder, daemons)
-
-
 def _write_files(folder: ClusterFolder, record: ClusterRecord) -> str:
     """Write all files of the control plane; return the admin's token."""
     for path in (folder.config, folder.logs, folder.processes, folder.run):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.etcd.mkdir(exist_ok=True, mode=0o700)
-    certificates = make_certificates(folder.certificates, subjects(record))
+    make_certificates(folder.certificates, subjects(record))
     if not folder.admin_token.exists():
         write_private(folder.admin_token, secrets.token_urlsafe(32))
     token = folder.admin_token.read_text().strip()
@@ -138,11 +142,7 @@ def _write_files(folder: ClusterFolder, record: ClusterRecord) -> str:
     clients = {ADMIN: folder.kubeconfig} | {
         user: folder.config / f"{user}.kubeconfig" for user in (CONTROLLER_MANAGER, SCHEDULER)
     }
-    for subject, path in clients.items():
-        kubeconfig = make_kubeconfig(
-            certificates, cluster=folder.name, server=record.server, subject=subject
-        )
-        write_kubeconfig(path, kubeconfig)
+    write_kubeconfigs(Certificates(folder.certificates), record.server, folder.name, clients)
     return token
 
 
@@ -152,21 +152,8 @@ def down(name: str) -> bool:
     if not folder.root.exists():
         return False
     with locked(folder.root), step(f"taking the cluster {name} down"):
-        _end(folder)
+        remove_cluster(folder)
     return True
-
-
-def _end(folder: ClusterFolder) -> None:
-    identities = [process.recorded(folder.process(program)) for program in _programs(folder)]
-    process.kill_all([identity for identity in identities if identity is not None])
-    shutil.rmtree(folder.root)
-
-
-def _programs(folder: ClusterFolder) -> list[str]:
-    """Every program that was ever started, by its record."""
-    if not folder.processes.is_dir():
-        return []
-    return [path.name for path in sorted(folder.processes.iterdir()) if not path.suffix]
 
 
 def existing(name: str) -> Cluster:
@@ -187,7 +174,9 @@ def status(name: str) -> ClusterStatus:
         mode=cluster.record.mode,
         server=cluster.url,
         problem=_problem(cluster),
-        programs=tuple(_program_status(cluster.folder, name) for name in _programs(cluster.folder)),
+        programs=tuple(
+            _program_status(cluster.folder, name) for name in recorded_programs(cluster.folder)
+        ),
     )
 
 

@@ -50,14 +50,20 @@ def token_file(admin_token: str) -> str:
     return f'{admin_token},admin-token,admin-token,"system:masters"\n'
 
 
-def control_plane(
+def api_daemons(
     folder: ClusterFolder, record: ClusterRecord, programs: Mapping[str, Path], admin_token: str
 ) -> list[Daemon]:
-    """The programs in the order in which they are waited for."""
-    daemons = [
+    return [
         _etcd(folder, record, programs["etcd"]),
         _api_server(folder, record, programs["kube-apiserver"], admin_token),
     ]
+
+
+def controller_daemons(
+    folder: ClusterFolder, record: ClusterRecord, programs: Mapping[str, Path]
+) -> list[Daemon]:
+    """They end themselves unless the API server is ready when they start."""
+    daemons = []
     if record.controllers:
         daemons.append(_controller_manager(folder, record, programs[CONTROLLER_MANAGER]))
     if record.mode is Mode.NODE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster import process
-from devcluster.console import say
+from devcluster.console import say, step
 from devcluster.errors import NotReadyError
 from devcluster.paths import ClusterFolder
 
@@ -66,6 +66,16 @@ def _connection(scheme: str, host: str, ca: Path | None) -> http.client.HTTPConn
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return http.client.HTTPSConnection(host, timeout=_ANSWER_SECONDS, context=context)
+
+
+def start(title: str, folder: ClusterFolder, daemons: Sequence[Daemon]) -> None:
+    """Start what must be started, and wait until all are ready."""
+    started = ensure_running(folder, daemons)
+    if not started:
+        wait_until_ready(folder, daemons)
+        return
+    with step(f"starting the {title}: {', '.join(started)}"):
+        wait_until_ready(folder, daemons)
 
 
 def ensure_running(folder: ClusterFolder, daemons: Sequence[Daemon]) -> list[str]:

@@ -1,6 +1,7 @@
 """Kubeconfig files: for a person, and for each program of the cluster."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,13 @@ def write_private(path: Path, content: str) -> None:
     unfinished.rename(path)
 
 
-def write_kubeconfig(path: Path, kubeconfig: dict[str, Any]) -> None:
-    write_private(path, yaml.safe_dump(kubeconfig, sort_keys=False))
+def write_kubeconfigs(
+    certificates: Certificates, server: str, cluster: str, paths: Mapping[str, Path]
+) -> None:
+    """One file for each subject."""
+    for subject, path in paths.items():
+        kubeconfig = make_kubeconfig(certificates, cluster=cluster, server=server, subject=subject)
+        write_private(path, yaml.safe_dump(kubeconfig, sort_keys=False))
 
 
 def _encoded(path: Path) -> str:
