@@ -36,12 +36,17 @@ def subjects(record: ClusterRecord) -> tuple[Subject, ...]:
 
 
 def audit_policy() -> str:
-    """Every write, once, when it has been answered: tests count who wrote what."""
+    """Each answered write, and what ServiceAccounts (not the control plane's) read: for tests."""
     policy = {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata", "verbs": _AUDITED_VERBS}, {"level": "None"}],
+        "rules": [
+            {"level": "Metadata", "verbs": _AUDITED_VERBS},
+            {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+            {"level": "None"},
+        ],
     }
     return yaml.safe_dump(policy, sort_keys=False)
 
@@ -161,6 +166,8 @@ def _controller_manager(folder: ClusterFolder, record: ClusterRecord, program: P
         "--use-service-account-credentials=true",
         f"--cluster-signing-cert-file={certificates.ca}",
         f"--cluster-signing-key-file={certificates.key('ca')}",
+        "--kube-api-qps=200",  # the default of 20 makes tests wait for the controllers
+        "--kube-api-burst=400",
         "--allocate-node-cidrs=false",
         "--node-monitor-grace-period=50s",
     ]
