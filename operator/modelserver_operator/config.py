@@ -15,6 +15,8 @@ type Setting = str | int | float | bool | tuple[str, ...] | Mapping[str, str]
 
 _IMAGE = re.compile(r"[^\s]+")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+# What Kubernetes adds to pods for a Service named modelserver-operator.
+_SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LOG_FORMATS = ("json", "text")
 
@@ -80,7 +82,7 @@ class OperatorConfig:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(PREFIX)
+    return name.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(name)
 
 
 def _complaint(name: str, value: object, expected: str) -> str:

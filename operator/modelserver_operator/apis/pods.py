@@ -1,0 +1,183 @@
+"""`spec.network`, `spec.availability` and `spec.podTemplate`: how and where the pods run."""
+
+import ipaddress
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from modelserver_operator.apis.types import (
+    LABEL_KEY,
+    LIST_ATOMIC,
+    MAP_ATOMIC,
+    ApiModel,
+    LabelValue,
+    OptionalName,
+    Rule,
+    Text,
+)
+
+OWN_LABEL_PREFIX = "modelserver.dev/"
+
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=316, pattern=LABEL_KEY)]
+LabelMap = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
+Cidr = Annotated[str, StringConstraints(min_length=1, max_length=49)]
+
+
+def _is_cidr(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return "/" in text
+
+
+class NetworkPolicyMode(StrEnum):
+    RESTRICTED = "Restricted"
+    OPEN = "Open"
+    NONE = "None"
+
+
+class Protocol(StrEnum):
+    TCP = "TCP"
+    UDP = "UDP"
+    SCTP = "SCTP"
+
+
+class LabelSelector(ApiModel):
+    match_labels: LabelMap = Field(default_factory=dict, json_schema_extra=MAP_ATOMIC)
+    """Labels that must all be there; empty selects everything."""
+
+
+class IpBlock(ApiModel):
+    cidr: Cidr
+    """Range of addresses, e.g. 10.0.0.0/8 or 2001:db8::/32."""
+    except_: Annotated[
+        tuple[Cidr, ...], Field(alias="except", max_length=16, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """Ranges inside it that are left out."""
+
+    rules = (
+        Rule(
+            cel="isCIDR(self.cidr) && self.except.all(one, isCIDR(one))",
+            holds=lambda block: all(_is_cidr(one) for one in (block.cidr, *block.except_)),
+            message="cidr and except must be address ranges such as 10.0.0.0/8 or 2001:db8::/32",
+        ),
+    )
+
+
+class NetworkPeer(ApiModel):
+    namespace_selector: LabelSelector | None = None
+    """Namespaces by their labels; `{}` means all; absent means the ModelServer's own."""
+    pod_selector: LabelSelector | None = None
+    """Pods by their labels; absent means all of the namespaces."""
+    ip_block: IpBlock | None = None
+    """Addresses, for what is not a pod."""
+
+    rules = (
+        Rule(
+            cel=(
+                "has(self.ipBlock) ? !has(self.namespaceSelector) && !has(self.podSelector)"
+                " : has(self.namespaceSelector) || has(self.podSelector)"
+            ),
+            holds=lambda peer: (
+                (peer.ip_block is not None)
+                != (peer.namespace_selector is not None or peer.pod_selector is not None)
+            ),
+            message=(
+                "a peer must have either ipBlock, or namespaceSelector and podSelector or one of them"
+            ),
+        ),
+    )
+
+
+class NetworkPort(ApiModel):
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Number of the port."""
+    protocol: Protocol = Protocol.TCP
+    """Protocol of the port."""
+
+
+class EgressPeer(ApiModel):
+    to: NetworkPeer
+    """Who may be reached."""
+    ports: Annotated[
+        tuple[NetworkPort, ...], Field(max_length=16, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """At which ports; empty means all."""
+
+
+class Network(ApiModel):
+    policy: NetworkPolicyMode = NetworkPolicyMode.RESTRICTED
+    """`Restricted`: only `ingressFrom` (and the operator and the monitoring) reach the pods, and
+    the pods reach DNS, `egressTo`, and artefact sources while they fetch. `Open`: a policy that allows
+    everybody in at the serving port and everything out, for namespaces that deny by default. `None`: no
+    NetworkPolicy."""
+    ingress_from: Annotated[
+        tuple[NetworkPeer, ...], Field(max_length=32, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """Who may send requests, under policy Restricted; empty means every pod of the same namespace."""
+    egress_to: Annotated[
+        tuple[EgressPeer, ...], Field(max_length=32, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """What the pods may reach besides DNS, under policy Restricted."""
+
+
+class Budget(StrEnum):
+    AUTO = "Auto"
+    NONE = "None"
+
+
+class Spread(StrEnum):
+    ZONE = "Zone"
+    NODE = "Node"
+    NONE = "None"
+
+
+class Availability(ApiModel):
+    pdb: Budget = Budget.AUTO
+    """`Auto`: with two replicas or more, a PodDisruptionBudget lets drains of nodes take one pod at a
+    time. `None`: no budget."""
+    spread: Spread = Spread.ZONE
+    """Over what the pods are spread where possible: `Zone` (and nodes), `Node`, or `None`."""
+    priority_class_name: OptionalName = ""
+    """PriorityClass of the pods."""
+
+
+class PodTemplateMetadata(ApiModel):
+    labels: LabelMap = Field(default_factory=dict)
+    """More labels for the pods. Keys of modelserver.dev/ and app.kubernetes.io/ are the operator's."""
+    annotations: dict[LabelKey, Text] = Field(default_factory=dict, max_length=32)
+    """More annotations for the pods."""
+
+    rules = (
+        Rule(
+            cel=(
+                "self.labels.all(key, !key.startsWith('modelserver.dev/')"
+                " && !key.startsWith('app.kubernetes.io/'))"
+            ),
+            holds=lambda metadata: (
+                not any(
+                    key.startswith((OWN_LABEL_PREFIX, "app.kubernetes.io/"))
+                    for key in metadata.labels
+                )
+            ),
+            message=(
+                "labels of modelserver.dev/ and app.kubernetes.io/ are set by the operator;"
+                " use another prefix"
+            ),
+            field_path=".labels",
+        ),
+    )
+
+
+class PodTemplate(ApiModel):
+    metadata: PodTemplateMetadata = PodTemplateMetadata()
+    """Labels and annotations of the pods."""
+    spec: dict[str, Any] = Field(
+        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
+    )
+    """Laid over the pod's spec like a strategic merge patch: maps are merged, containers, volumes and
+    other named lists by their names, other lists replaced. The server's container is `server`, the one that
+    fetches is `fetch`. What the operator needs to keep its promises (probed port, own variables and labels,
+    no ServiceAccount token) cannot be changed."""

@@ -1,0 +1,95 @@
+"""What every type of the API is made of: the base model, rules that both sides check, bounded text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StrictInt,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule across fields, once for the API server (CEL) and once for us; they must agree.
+
+    `message` says what to write instead. `field_path` points at the field at fault, as in CEL
+    (`.revision`), for the API server's error.
+    """
+
+    cel: str
+    holds: Callable[[Any], bool]
+    message: str
+    field_path: str = ""
+
+
+class ApiModel(BaseModel):
+    """A part of the resource: immutable, camelCase outside, no unknown fields.
+
+    Strict, because the API server takes no "5" for 5 either. What follows a field as a string
+    is its description: in `kubectl explain`, in docs/api.md.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def keeps_its_rules(self) -> Self:
+        for rule in self.rules:
+            if not rule.holds(self):
+                raise ValueError(rule.message)
+        return self
+
+
+def list_map(*keys: str) -> dict[str, Any]:
+    """For `json_schema_extra`: a list whose items are known by these keys, for server-side apply."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+LIST_SET = {"x-kubernetes-list-type": "set"}
+LIST_ATOMIC = {"x-kubernetes-list-type": "atomic"}
+MAP_ATOMIC = {"x-kubernetes-map-type": "atomic"}
+
+# Lengths are those of Kubernetes: DNS label 63, DNS subdomain 253, Secret key 253.
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+OptionalName = Annotated[str, StringConstraints(max_length=253, pattern=rf"^$|{DNS_SUBDOMAIN}")]
+DataKey = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")
+]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=LABEL_VALUE)]
+Image = Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+LongText = Annotated[str, StringConstraints(max_length=4096)]
+type Labels = dict[str, LabelValue]
+
+QUANTITY = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+Quantity = Annotated[
+    StrictInt | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)],
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "pattern": QUANTITY,
+            "maxLength": 32,
+        }
+    ),
+]

@@ -1,0 +1,142 @@
+"""The ModelServer, version v1alpha1: the one source of the CRD, its reference and our parsing."""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelserver_operator.apis.model import Model
+from modelserver_operator.apis.pods import Availability, Network, PodTemplate
+from modelserver_operator.apis.runtime import Engine, Resources, Runtime
+from modelserver_operator.apis.status import ModelServerStatus
+from modelserver_operator.apis.types import ApiModel, Rule
+from modelserver_operator.errors import InvalidResource
+
+GROUP = "modelserver.dev"
+VERSION = "v1alpha1"
+KIND = "ModelServer"
+PLURAL = "modelservers"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# Leaves room for "-<revision>-<replica set>-<pod>" and "-resolve-<hash>" below 63.
+NAME_MAX_LENGTH = 40
+_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+class ModelServerSpec(ApiModel):
+    model: Model
+    """The model that is served."""
+    engine: Engine = Engine.TRANSFORMERS
+    """What serves it. `Transformers` is the runtime of this project. `Custom` is any image that
+    listens on port 8080, answers `GET /health`, and reads the model from `/model`."""
+    runtime: Runtime = Runtime()
+    """How it is served."""
+    resources: Resources = Resources()
+    """What each pod needs. Nothing is assumed where nothing is given."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """How many pods serve. `kubectl scale` sets it."""
+    network: Network = Network()
+    """Who may talk to the pods, and to whom they may talk."""
+    availability: Availability = Availability()
+    """How the pods stay available while nodes come and go."""
+    pod_template: PodTemplate = PodTemplate()
+    """The last resort: anything else about the pods, laid over what the operator makes."""
+    suspend: bool = False
+    """Stop all pods and keep everything else."""
+
+    rules = (
+        Rule(
+            cel="self.engine != 'Custom' || self.runtime.image != ''",
+            holds=lambda spec: spec.engine is not Engine.CUSTOM or spec.runtime.image != "",
+            message="engine Custom requires runtime.image: the image that serves the model",
+            field_path=".runtime.image",
+        ),
+    )
+
+    @property
+    def desired_replicas(self) -> int:
+        return 0 if self.suspend else self.replicas
+
+
+class ObjectMeta(BaseModel):
+    """What we read of the metadata."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    deletionTimestamp: str | None = None  # noqa: N815  as Kubernetes spells it
+
+
+class ModelServer(ApiModel):
+    api_version: Literal["modelserver.dev/v1alpha1"] = "modelserver.dev/v1alpha1"
+    kind: Literal["ModelServer"] = "ModelServer"
+    metadata: ObjectMeta
+    spec: ModelServerSpec
+    """What is wanted."""
+    status: ModelServerStatus = ModelServerStatus()
+    """What is seen. Written by the operator only."""
+
+    rules = (
+        Rule(
+            cel=f"self.metadata.name.size() <= {NAME_MAX_LENGTH}",
+            holds=lambda server: len(server.metadata.name) <= NAME_MAX_LENGTH,
+            message=(
+                f"the name of a ModelServer must have at most {NAME_MAX_LENGTH} characters,"
+                " because the names of its pods are made from it; choose a shorter one"
+            ),
+        ),
+        Rule(
+            cel=f"self.metadata.name.matches('{_NAME}')",
+            holds=lambda server: re.search(_NAME, server.metadata.name) is not None,
+            message=(
+                "the name of a ModelServer must begin with a letter and must not contain dots,"
+                " because its Service has the same name; for example chat-small"
+            ),
+        ),
+    )
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        return self.metadata.namespace
+
+    @property
+    def served_name(self) -> str:
+        return self.spec.model.served_name or self.name
+
+    @property
+    def is_being_deleted(self) -> bool:
+        return self.metadata.deletionTimestamp is not None
+
+
+def parse_model_server(manifest: dict[str, Any]) -> ModelServer:
+    """A stored object as a value; raises InvalidResource when a rule of ours is broken.
+
+    A status that we cannot read (of another version) counts as none: it is made anew.
+    """
+    known = {key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+    status = _status_of(manifest)
+    try:
+        server = ModelServer.model_validate_json(json.dumps(known))
+    except ValidationError as failure:
+        raise _invalid(failure) from failure
+    return server.model_copy(update={"status": status})
+
+
+def _status_of(manifest: dict[str, Any]) -> ModelServerStatus:
+    try:
+        return ModelServerStatus.model_validate_json(json.dumps(manifest.get("status") or {}))
+    except ValidationError:
+        return ModelServerStatus()
+
+
+def _invalid(failure: ValidationError) -> InvalidResource:
+    first = failure.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "metadata"
+    return InvalidResource(first["msg"].removeprefix("Value error, "), field=field)
