@@ -1,28 +1,28 @@
 """The runtime's errors.
 
-    RuntimeFailure
-    ├── StartupFailure            ends the process; code and exit status are the contract with the operator
-    │   ├── InvalidConfiguration  2
-    │   ├── ArtifactAuth          41
-    │   ├── ArtifactUnreachable   42
-    │   ├── ArtifactRefused       43
-    │   ├── ArtifactNotFound      44
-    │   ├── ArtifactCorrupt       45
-    │   ├── UnsupportedModel      46
-    │   ├── DiskFull              47
-    │   ├── OutOfMemory           48
-    │   ├── LoadTimeout           49
-    │   └── RuntimeCrash          50
-    └── RequestFailure            answers one request; rest/errors maps it to a status
-        ├── InvalidRequest        the client must change the request
-        ├── ContextLengthExceeded the client must send less
-        ├── ModelNotFound         the client must name another model
-        ├── TaskNotSupported      the client must use another route
-        ├── RequestTooLarge       the client must send less
-        ├── Overloaded            the client may try again later
-        ├── NotReady              the client may try again later
-        ├── RequestTimeout        the client may try again, with less
-        └── BackendFailure        the server's fault
+RuntimeFailure
+├── StartupFailure            ends the process; code and exit status are the contract with the operator
+│   ├── InvalidConfiguration  2
+│   ├── ArtifactAuth          41
+│   ├── ArtifactUnreachable   42
+│   ├── ArtifactRefused       43
+│   ├── ArtifactNotFound      44
+│   ├── ArtifactCorrupt       45
+│   ├── UnsupportedModel      46
+│   ├── DiskFull              47
+│   ├── OutOfMemory           48
+│   ├── LoadTimeout           49
+│   └── RuntimeCrash          50
+└── RequestFailure            answers one request; rest/errors maps it to a status
+    ├── InvalidRequest        the client must change the request
+    ├── ContextLengthExceeded the client must send less
+    ├── ModelNotFound         the client must name another model
+    ├── TaskNotSupported      the client must use another route
+    ├── RequestTooLarge       the client must send less
+    ├── Overloaded            the client may try again later
+    ├── NotReady              the client may try again later
+    ├── RequestTimeout        the client may try again, with less
+    └── BackendFailure        the server's fault
 """
 
 from typing import ClassVar
@@ -97,13 +97,17 @@ class RuntimeCrash(StartupFailure):
 class RequestFailure(RuntimeFailure):
     """One request cannot be answered; the message is shown to the client.
 
-    `param` is the request field at fault, as a path, or None.
+    `param` is the request field at fault, as a path, or None; `retry_after_seconds` is when trying
+    again makes sense, where that is known.
     """
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after_seconds = retry_after_seconds
 
 
 class InvalidRequest(RequestFailure): ...

@@ -1,0 +1,228 @@
+"""The contract between the engine and a model: plain values and Protocols, no tensors.
+
+A *generation* backend keeps state per sequence and is driven step by step:
+
+    add(sequence) → step([Work, ...]) → [TokenOutput, ...] → ... → free(sequence_id)
+
+A *batch* backend is a function of a list of items; it keeps nothing between calls.
+All methods of a backend are called from one thread, except those of its `tokenizer`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from modelserver_runtime.settings import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParameters:
+    """How one sequence is sampled; `temperature` 0 is greedy.
+
+    `logprobs` is how many alternatives are wanted beside each token (None: no logprobs at all).
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop_token_ids: frozenset[int] = frozenset()
+    ignore_end: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceSpec:
+    """A prompt to continue."""
+
+    sequence_id: int
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """`tokens` tokens of a sequence to compute in this step: some of its prompt, or 1 to decode."""
+
+    sequence_id: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprobs:
+    """Log probabilities of one position, of the model's own distribution, most likely first."""
+
+    token_id: int
+    logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenOutput:
+    """What a step did for one sequence.
+
+    `token_id` is None while the prompt is not computed to its end. With `failure`, a sentence for
+    the client, the sequence is over; the other sequences of the step are not touched.
+    """
+
+    sequence_id: int
+    token_id: int | None = None
+    logprobs: TokenLogprobs | None = None
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingDefaults:
+    """What the model's authors recommend, for requests that do not say."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationLimits:
+    """`max_cached_tokens` bounds prompts and answers of all running sequences (None: unknown)."""
+
+    max_model_length: int
+    vocabulary_size: int
+    end_token_ids: frozenset[int]
+    max_cached_tokens: int | None = None
+
+
+class TextStream(Protocol):
+    """Turns the tokens of one sequence into text as they come."""
+
+    def step(self, token_id: int) -> str:
+        """The text that is certain now: empty while a character is incomplete."""
+        ...
+
+    def flush(self) -> str:
+        """The rest, with incomplete characters replaced."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """May be called by any thread."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]: ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+    def token_text(self, token_id: int) -> str: ...
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+
+    def text_stream(
+        self, *, context: Sequence[int] = (), skip_special_tokens: bool = True
+    ) -> TextStream:
+        """`context` are tokens before the first one: they decide whether it begins with a space."""
+        ...
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> tuple[int, ...]:
+        """Raises InvalidRequest if the model has no chat template, or if its template refuses."""
+        ...
+
+
+class GenerationBackend(Protocol):
+    @property
+    def limits(self) -> GenerationLimits: ...
+
+    @property
+    def defaults(self) -> SamplingDefaults: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def warm_up(self) -> None:
+        """A real forward pass; raises if the model cannot answer."""
+        ...
+
+    def add(self, sequence: SequenceSpec) -> None: ...
+
+    def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]: ...
+
+    def free(self, sequence_id: int) -> None:
+        """Forgets a sequence; harmless for an unknown one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskItem:
+    """One input of a task with its parameters, already checked against the task's schema."""
+
+    inputs: Any
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class BatchBackend(Protocol):
+    """A model that answers each item with a JSON value, in the order of the items.
+
+    Items of one call may have different parameters. An item that cannot be answered raises
+    RequestFailure for the whole call; the engine then finds out which one it is.
+    """
+
+    def warm_up(self) -> None: ...
+
+    def run(self, items: Sequence[TaskItem]) -> Sequence[Any]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingLimits:
+    """`dimensions` is a vector's size; `shorter` are the sizes it may be cut to (None: any)."""
+
+    max_model_length: int
+    dimensions: int
+    shorter: frozenset[int] | None = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingItem:
+    token_ids: tuple[int, ...]
+
+
+class EmbeddingBackend(Protocol):
+    """Vectors are little-endian float32 of length 1, as bytes: what the API sends."""
+
+    @property
+    def limits(self) -> EmbeddingLimits: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def warm_up(self) -> None: ...
+
+    def run(self, items: Sequence[EmbeddingItem]) -> Sequence[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """What is said about a loaded model."""
+
+    task: Task
+    architecture: str
+    parameters: int
+    dtype: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in memory; which kind of backend it has follows from its task."""
+
+    description: ModelDescription
+    backend: GenerationBackend | EmbeddingBackend | BatchBackend

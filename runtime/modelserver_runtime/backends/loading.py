@@ -1,0 +1,237 @@
+"""Brings weights, tokenizers and processors from a directory into memory."""
+
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from modelserver_runtime.artifacts import Phase, Progress
+from modelserver_runtime.backends.machine import available_memory_bytes, usable_threads
+from modelserver_runtime.backends.tokenization import TransformersTokenizer
+from modelserver_runtime.errors import (
+    ArtifactCorrupt,
+    InvalidConfiguration,
+    OutOfMemory,
+    StartupFailure,
+    UnsupportedModel,
+)
+from modelserver_runtime.settings import Dtype
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 8 << 20
+_WEIGHTS = ("*.safetensors", "*.bin")
+_DTYPES = {
+    Dtype.FLOAT32: torch.float32,
+    Dtype.FLOAT16: torch.float16,
+    Dtype.BFLOAT16: torch.bfloat16,
+}
+# Tokenizers without a limit of their own say 1e30.
+_LARGEST_LENGTH = 1 << 40
+# Of the memory that is free after loading, this share may hold keys and values.
+_CACHE_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """`max_model_length` 0 means what the model was made for, `threads` 0 what the CPU limit allows."""
+
+    directory: Path
+    name: str
+    dtype: Dtype = Dtype.AUTO
+    max_model_length: int = 0
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    threads: int = 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What every `from_pretrained` gets."""
+        return {
+            "pretrained_model_name_or_path": self.directory,
+            "local_files_only": True,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+def use_threads(wanted: int) -> int:
+    threads = wanted or usable_threads()
+    torch.set_num_threads(threads)
+    return threads
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_ahead(directory: Path, progress: Progress) -> None:
+    """Reads the weights once, in order: fills the page cache at full speed, and shows progress."""
+    paths = [path for pattern in _WEIGHTS for path in sorted(directory.glob(pattern))]
+    total = sum(path.stat().st_size for path in paths)
+    progress.enter(Phase.LOADING, total_bytes=total)
+    if total > available_memory_bytes():
+        log.warning("The weights have %d bytes, more than the memory that is free", total)
+        return
+    buffer = bytearray(_READ_BYTES)
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            while count := stream.readinto(buffer):
+                progress.add(count)
+
+
+def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
+    """A model in evaluation mode on its device, every one of its weights from the files."""
+    with translated_errors():
+        model, info = auto_class.from_pretrained(
+            **options.arguments,
+            dtype=_dtype(options),
+            use_safetensors=None if options.allow_pickle else True,
+            output_loading_info=True,
+        )
+        _require_complete(model, info)
+        return model.to(device()).eval().requires_grad_(requires_grad=False)
+
+
+def _dtype(options: LoadOptions) -> torch.dtype:
+    if options.dtype is not Dtype.AUTO:
+        return _DTYPES[options.dtype]
+    stored = AutoConfig.from_pretrained(**options.arguments).dtype or torch.float32
+    if stored is torch.float16 and device().type == "cpu":
+        # Processors compute float16 slowly or not at all; float32 holds the same values.
+        return torch.float32
+    return stored
+
+
+def _require_complete(model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """transformers fills weights that are missing with random numbers; such a model answers nonsense."""
+    missing = sorted(info["missing_keys"])
+    mismatched = sorted(str(entry) for entry in info["mismatched_keys"])
+    if absent := missing or mismatched:
+        raise UnsupportedModel(
+            f"The files lack {len(absent)} weights that {type(model).__name__} needs, first {absent[0]}",
+            hint="Choose the task that the model was trained for, or a model trained for this task.",
+        )
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turns what transformers, safetensors and torch raise while loading into StartupFailures."""
+    try:
+        yield
+    except StartupFailure:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise out_of_memory(error) from error
+    except SafetensorError as error:
+        raise ArtifactCorrupt(
+            f"The weights cannot be read: {error}", hint="Copy or fetch the model again."
+        ) from error
+    except OSError as error:
+        raise _disk_failure(error) from error
+    except ImportError as error:
+        raise UnsupportedModel(
+            f"The model needs a library that is not here: {_first_line(error)}",
+            hint="Use an image that holds this library.",
+        ) from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(error) from error
+        raise _not_loadable(error) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _not_loadable(error) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return "allocate memory" in text or "not enough memory" in text or "out of memory" in text
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory:
+    return OutOfMemory(
+        f"The model does not fit into memory: {_first_line(error)}",
+        hint="Raise the memory limit, or choose a smaller model or dtype.",
+    )
+
+
+def _disk_failure(error: OSError) -> StartupFailure:
+    if error.errno == errno.ENOMEM:
+        return out_of_memory(error)
+    return ArtifactCorrupt(
+        f"The model's files cannot be read: {_first_line(error)}",
+        hint="Check that all files of the model are there; copy or fetch it again.",
+    )
+
+
+def _not_loadable(error: Exception) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"transformers cannot load this model: {_first_line(error)}",
+        hint="Check that the model is made for this version of transformers.",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def load_tokenizer(options: LoadOptions) -> TransformersTokenizer:
+    with translated_errors():
+        tokenizer = AutoTokenizer.from_pretrained(**options.arguments)
+    return TransformersTokenizer(tokenizer, model_name=options.name)
+
+
+def model_length(
+    model: PreTrainedModel, tokenizer: TransformersTokenizer, options: LoadOptions
+) -> int:
+    """The most tokens that the model can hold, made smaller by what is configured."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or getattr(
+        config, "n_positions", None
+    )
+    limits = [int(positions) - _position_offset(model)] if positions else []
+    if tokenizer.inner.model_max_length < _LARGEST_LENGTH:
+        limits.append(int(tokenizer.inner.model_max_length))
+    longest = min(limits, default=_LARGEST_LENGTH)
+    if options.max_model_length > longest:
+        raise InvalidConfiguration(
+            f"The maximum model length is {options.max_model_length}, but the model was made for "
+            f"{longest} tokens",
+            hint=f"Set it to {longest} or less, or to 0.",
+        )
+    return options.max_model_length or longest
+
+
+def _position_offset(model: PreTrainedModel) -> int:
+    """Models of the RoBERTa kind count positions from their padding token's id on."""
+    for module in model.modules():
+        if type(module).__name__.endswith("Embeddings"):
+            positions = getattr(module, "position_embeddings", None)
+            padding = getattr(positions, "padding_idx", None)
+            return padding + 1 if padding is not None else 0
+    return 0
+
+
+def cache_capacity_tokens(model: PreTrainedModel) -> int | None:
+    """How many tokens' keys and values fit into the free memory; None if the layout is unknown."""
+    config = model.config.get_text_config(decoder=True)
+    layers = getattr(config, "num_hidden_layers", None)
+    heads = getattr(config, "num_key_value_heads", None) or getattr(
+        config, "num_attention_heads", None
+    )
+    if not layers or not heads:
+        return None
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * layers * heads * width * model.dtype.itemsize
+    return int(_free_bytes() * _CACHE_SHARE) // per_token
+
+
+def _free_bytes() -> int:
+    if device().type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return available_memory_bytes()

@@ -1,0 +1,177 @@
+"""The steps of text generation: schedule → run → postprocess, in the model's thread."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from modelserver_runtime.backends.base import (
+    GenerationBackend,
+    SequenceSpec,
+    TokenOutput,
+    Work,
+)
+from modelserver_runtime.engine.output import Delta, OutputAssembler
+from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.scheduler import Schedule, Scheduler
+from modelserver_runtime.engine.worker import Clock
+from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
+from modelserver_runtime.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+# Steps that fail one after the other, after which the model is held to be broken.
+MOST_FAILED_STEPS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddSequence:
+    sequence_id: int
+    request: GenerationRequest
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelSequence:
+    sequence_id: int
+
+
+type Command = AddSequence | CancelSequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceEvent:
+    """News of one sequence: more of its answer, or why there will be none."""
+
+    sequence_id: int
+    delta: Delta | None = None
+    failure: RequestFailure | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Live:
+    assembler: OutputAssembler
+    timing: Timing
+    last_token_at: float | None = None
+
+
+class GenerationSteps:
+    """See `engine.worker.StepLoop`."""
+
+    def __init__(
+        self,
+        backend: GenerationBackend,
+        scheduler: Scheduler,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        self._backend = backend
+        self._scheduler = scheduler
+        self._telemetry = telemetry
+        self._clock = clock
+        self._live: dict[int, _Live] = {}
+        self._failed_steps = 0
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    def accept(self, command: Command) -> None:
+        match command:
+            case AddSequence():
+                self._add(command)
+            case CancelSequence(sequence_id=sequence_id):
+                self._forget(sequence_id)
+
+    def step(self, now: float) -> Sequence[SequenceEvent]:
+        schedule = self._scheduler.schedule(now)
+        events = [self._expire(sequence_id, now) for sequence_id in schedule.expired]
+        self._note_schedule(schedule, now)
+        if schedule.work:
+            outputs = self._run(schedule.work)
+            events.extend(self._postprocess(outputs, self._clock()))
+            self._telemetry.step_seconds.observe(self._clock() - now)
+        self._note_load()
+        return events
+
+    def _add(self, command: AddSequence) -> None:
+        request = command.request
+        spec = SequenceSpec(
+            sequence_id=command.sequence_id,
+            prompt_token_ids=request.prompt_token_ids,
+            sampling=request.sampling,
+        )
+        self._backend.add(spec)
+        self._scheduler.add(spec, deadline=command.timing.deadline)
+        assembler = OutputAssembler(
+            self._backend.tokenizer,
+            request.sampling,
+            request.rules,
+            self._backend.limits.end_token_ids,
+        )
+        self._live[command.sequence_id] = _Live(assembler=assembler, timing=command.timing)
+        self._note_load()
+
+    def _forget(self, sequence_id: int) -> None:
+        self._live.pop(sequence_id, None)
+        self._scheduler.remove(sequence_id)
+        self._backend.free(sequence_id)
+        self._note_load()
+
+    def _expire(self, sequence_id: int, now: float) -> SequenceEvent:
+        waited = now - self._live[sequence_id].timing.arrived
+        self._forget(sequence_id)
+        failure = RequestTimeout(
+            f"The answer was not complete after {waited:.0f} s; ask for fewer tokens or try later"
+        )
+        return SequenceEvent(sequence_id=sequence_id, failure=failure)
+
+    def _run(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
+        try:
+            outputs = self._backend.step(work)
+        except Exception:
+            self._failed_steps += 1
+            if self._failed_steps >= MOST_FAILED_STEPS:
+                raise
+            log.exception("A step of %d sequences failed", len(work))
+            failure = "The model failed while computing this request; try again"
+            return [TokenOutput(sequence_id=item.sequence_id, failure=failure) for item in work]
+        self._failed_steps = 0
+        return outputs
+
+    def _postprocess(self, outputs: Sequence[TokenOutput], now: float) -> Iterator[SequenceEvent]:
+        for output in outputs:
+            if output.failure is not None:
+                yield self._fail(output.sequence_id, output.failure)
+            elif output.token_id is not None:
+                yield self._advance(output, now)
+
+    def _fail(self, sequence_id: int, sentence: str) -> SequenceEvent:
+        self._forget(sequence_id)
+        self._telemetry.failures.inc()
+        return SequenceEvent(sequence_id=sequence_id, failure=BackendFailure(sentence))
+
+    def _advance(self, output: TokenOutput, now: float) -> SequenceEvent:
+        live = self._live[output.sequence_id]
+        self._note_token(live, now)
+        delta = live.assembler.push(output)
+        if delta.finish_reason is not None:
+            self._forget(output.sequence_id)
+        return SequenceEvent(sequence_id=output.sequence_id, delta=delta)
+
+    def _note_token(self, live: _Live, now: float) -> None:
+        self._telemetry.generated_tokens.inc()
+        if live.last_token_at is None:
+            self._telemetry.first_token_seconds.observe(now - live.timing.arrived)
+        else:
+            self._telemetry.inter_token_seconds.observe(now - live.last_token_at)
+        live.last_token_at = now
+
+    def _note_schedule(self, schedule: Schedule, now: float) -> None:
+        if schedule.work:
+            self._telemetry.batch_size.observe(len(schedule.work))
+        for sequence_id in schedule.admitted:
+            self._telemetry.queue_seconds.observe(now - self._live[sequence_id].timing.arrived)
+
+    def _note_load(self) -> None:
+        self._telemetry.running.set(self._scheduler.running)
+        self._telemetry.waiting.set(self._scheduler.waiting)
