@@ -1,0 +1,1 @@
+"""The conditions of a ModelServer: what each says, and when its transition time moves."""

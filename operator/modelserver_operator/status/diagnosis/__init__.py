@@ -1,0 +1,1 @@
+"""Tells what is wrong with a ModelServer: evidence, a chain of small checks, a code with a hint."""
