@@ -1,13 +1,13 @@
 """What a cluster has besides its programs: names (CoreDNS) and volumes."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from devcluster.command import run
+from devcluster.machine_traces import empty_folder
 from devcluster.paths import ClusterFolder
 from devcluster.record import ClusterRecord
 
@@ -188,7 +188,8 @@ def make_volume_folders(folder: ClusterFolder) -> None:
 
 
 def kubectl(folder: ClusterFolder, program: Path, *arguments: str, stdin: str = "") -> str:
-    return run([program, f"--kubeconfig={folder.kubeconfig}", *arguments], stdin=stdin)
+    cache = f"--cache-dir={folder.run / 'kubectl'}"  # an earlier cluster's would mislead it
+    return run([program, f"--kubeconfig={folder.kubeconfig}", cache, *arguments], stdin=stdin)
 
 
 def apply(folder: ClusterFolder, program: Path, manifests: list[Manifest]) -> None:
@@ -204,14 +205,6 @@ def recycle_volumes(folder: ClusterFolder, program: Path) -> None:
     for volume in listed["items"]:
         name, phase = volume["metadata"]["name"], volume.get("status", {}).get("phase")
         if name in ours and phase == "Released":
-            _empty(ours[name])
+            empty_folder(ours[name])
             patch = json.dumps({"spec": {"claimRef": None}})
             kubectl(folder, program, "patch", "persistentvolume", name, "--type=merge", "-p", patch)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

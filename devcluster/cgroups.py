@@ -43,7 +43,7 @@ def _hierarchies() -> list[Path]:
         return [_UNIFIED]
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     fields = (line.split() for line in mounts)
-    return [Path(field[1]) for field in fields if field[2] == "cgroup"]
+    return [Path(field[1]) for field in fields if field[2] in {"cgroup", "cgroup2"}]
 
 
 def _groups(folder: ClusterFolder) -> list[Path]:

@@ -14,7 +14,7 @@ from devcluster.console import step
 from devcluster.daemon import ensure_running, get, start, wait_until_ready
 from devcluster.errors import ClusterStateError, NotReadyError
 from devcluster.kubeconfig import write_kubeconfigs, write_private
-from devcluster.machine_settings import save_machine_settings
+from devcluster.machine_traces import remember_machine
 from devcluster.paths import ClusterFolder
 from devcluster.record import ClusterRecord
 from devcluster.scratch_image import image_name, make_image_archive
@@ -44,7 +44,7 @@ def prepare(folder: ClusterFolder, record: ClusterRecord, programs: Mapping[str,
     """All that must exist before the API server listens on the link and containerd starts."""
     for path in (folder.node, folder.config / "cni", folder.logs / "pods"):
         path.mkdir(parents=True, exist_ok=True)
-    save_machine_settings()
+    remember_machine()
     make_certificates(folder.certificates, node.node_subjects(folder, record))
     _write_files(folder, record, programs)
     addons.make_volume_folders(folder)

@@ -11,15 +11,18 @@ import shutil
 from pathlib import Path
 
 from devcluster import process
-from devcluster.cgroups import cgroup_name, kill_members, remove_cgroups
-from devcluster.machine_settings import restore_machine_settings
+from devcluster.cgroups import kill_members, remove_cgroups
+from devcluster.machine_traces import (
+    remove_log_links,
+    remove_network_results,
+    remove_shim_sockets,
+    restore_machine,
+)
 from devcluster.network import remove_network
 from devcluster.node import KUBELET, containerd_socket
 from devcluster.paths import ClusterFolder, existing_clusters
 
 _DETACH = 2  # MNT_DETACH of umount(2): out of the way now, gone when the last user is
-_POD_LOG_LINKS = Path("/var/log/containers")
-_CNI_RESULTS = Path("/var/lib/cni/results")
 
 
 def remove_cluster(folder: ClusterFolder) -> None:
@@ -31,7 +34,7 @@ def remove_cluster(folder: ClusterFolder) -> None:
         _clean_machine(folder)
     shutil.rmtree(folder.root)
     if not any(other.node.exists() for other in existing_clusters()):
-        restore_machine_settings()
+        restore_machine()
 
 
 def recorded_programs(folder: ClusterFolder) -> list[str]:
@@ -70,23 +73,12 @@ def _shim(path: Path, socket: str) -> process.Identity | None:
 
 
 def _clean_machine(folder: ClusterFolder) -> None:
-    _remove_shim_sockets(folder)
+    remove_shim_sockets(folder.run)
     unmount_below(folder.root)
     remove_network(folder)
     remove_cgroups(folder)
-    for link in _POD_LOG_LINKS.glob("*"):
-        if link.is_symlink() and folder.root in link.readlink().parents:
-            link.unlink()
-    for result in _CNI_RESULTS.glob(f"{cgroup_name(folder)}-*"):
-        result.unlink()
-
-
-def _remove_shim_sockets(folder: ClusterFolder) -> None:
-    """containerd puts them into one folder for all; each task's `address` names its own."""
-    for address in (folder.run / "containerd").glob("io.containerd.runtime.v2.task/*/*/address"):
-        socket = Path(address.read_text().strip().removeprefix("unix://"))
-        if socket.is_socket():
-            socket.unlink()
+    remove_log_links(folder.root)
+    remove_network_results(folder.root)
 
 
 def unmount_below(root: Path) -> None:
