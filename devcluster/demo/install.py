@@ -1,6 +1,7 @@
 """Installs CRD, RBAC and operator from manifests/, with the images that were built."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from devcluster.demo.kubectl import Kubectl
@@ -10,9 +11,19 @@ NAMESPACE = "modelserver-system"
 OPERATOR = "modelserver-operator"
 
 
-def install(kubectl: Kubectl, *, operator_image: str, runtime_image: str) -> None:
-    """Applies the installation; returns when the new operator is available."""
-    overlay = _write_overlay(operator_image, runtime_image)
+def install(
+    kubectl: Kubectl,
+    *,
+    operator_image: str,
+    runtime_image: str,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Applies the installation; returns when the new operator is available.
+
+    `settings` are more environment variables of the operator.
+    """
+    environment = {"MODELSERVER_OPERATOR_RUNTIME_IMAGE": runtime_image, **(settings or {})}
+    overlay = _write_overlay(operator_image, environment)
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(overlay))
     kubectl.run("wait", "--for=condition=Established", "crd/modelservers.modelserver.dev")
     kubectl.run("-n", NAMESPACE, "rollout", "status", f"deployment/{OPERATOR}", "--timeout", "180s")
@@ -22,18 +33,17 @@ def uninstall(kubectl: Kubectl) -> None:
     kubectl.run("delete", "--ignore-not-found", "-k", str(ROOT / "manifests" / "base"))
 
 
-def _write_overlay(operator_image: str, runtime_image: str) -> Path:
+def _write_overlay(operator_image: str, environment: Mapping[str, str]) -> Path:
     folder = ROOT / "build" / "install"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "kustomization.yaml").write_text(
-        json.dumps(_kustomization(operator_image, runtime_image), indent=2)
-    )
+    document = json.dumps(_kustomization(operator_image, environment), indent=2)
+    (folder / "kustomization.yaml").write_text(document)
     return folder
 
 
-def _kustomization(operator_image: str, runtime_image: str) -> dict[str, object]:
-    variable = {"name": "MODELSERVER_OPERATOR_RUNTIME_IMAGE", "value": runtime_image}
-    container = {"name": "operator", "image": operator_image, "env": [variable]}
+def _kustomization(operator_image: str, environment: Mapping[str, str]) -> dict[str, object]:
+    variables = [{"name": name, "value": value} for name, value in environment.items()]
+    container = {"name": "operator", "image": operator_image, "env": variables}
     patch = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -52,7 +52,13 @@ def images(cluster, kubectl):
 @pytest.fixture(scope="session")
 def operator(kubectl, images):
     """The operator, installed by the manifests, under its own ServiceAccount."""
-    install.install(kubectl, operator_image=images.operator, runtime_image=images.runtime)
+    settings = {"MODELSERVER_OPERATOR_HUB_ENDPOINT": f"http://hub.{NAMESPACE}.svc"}
+    install.install(
+        kubectl,
+        operator_image=images.operator,
+        runtime_image=images.runtime,
+        settings=settings,
+    )
     return install.NAMESPACE
 
 
