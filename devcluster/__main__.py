@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from devcluster import catalog, cluster, finder
 from devcluster.console import say
 from devcluster.errors import ClusterStateError, DevclusterError
+from devcluster.image_build import Part, Variant, build_images, image_specs
+from devcluster.image_load import Target, load_images
 from devcluster.paths import cache_root, cluster_folder, existing_clusters, state_root
 from devcluster.record import Mode
 
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_down(commands)
     _add_looking(commands)
     _add_build(commands)
+    _add_images(commands)
     return parser
 
 
@@ -119,6 +122,44 @@ def _add_build(commands: _Commands) -> None:
     build.set_defaults(run=_build)
 
 
+def _add_images(commands: _Commands) -> None:
+    images = commands.add_parser(
+        "images",
+        help="build the project's images",
+        description="Build the images of operator and runtime and print their names. The tag is a "
+        "hash of all that goes in: what has not changed is not built again.",
+    )
+    images.add_argument(
+        "parts", nargs="*", type=Part, metavar="PART", help="operator, runtime (default: both)"
+    )
+    images.add_argument("--print", action="store_true", help="only print the names, build nothing")
+    images.add_argument("--variant", type=Variant, choices=list(Variant), default=Variant.CPU)
+    images.add_argument(
+        "--torch-index",
+        default="",
+        metavar="URL",
+        help="index with CPU-only wheels of torch: 5 GB less, where it can be reached",
+    )
+    images.set_defaults(run=_images)
+    load = commands.add_parser(
+        "load-image",
+        help="put images into a cluster",
+        description="Copy images from Docker, or from what `images` built, into a cluster's node. "
+        "Layers that the node has are not copied again.",
+    )
+    _add_name(load)
+    load.add_argument("images", nargs="*", metavar="IMAGE", help="default: the project's images")
+    load.add_argument(
+        "--to",
+        type=Target,
+        choices=list(Target),
+        default=Target.NODE,
+        help="node: a cluster of `up` (default); docker: only check that Docker has them; "
+        "kind, k3d: by their own commands (not yet run)",
+    )
+    load.set_defaults(run=_load_image)
+
+
 def _up(options: argparse.Namespace) -> int:
     mode = Mode.API_ONLY if options.api_only else Mode.NODE
     up = cluster.up(options.name, mode=mode, controllers=options.controllers)
@@ -170,6 +211,21 @@ def _build(options: argparse.Namespace) -> int:
         )
     for path in finder.find_programs(options.programs or catalog.ALL_PROGRAMS).values():
         print(path)
+    return 0
+
+
+def _images(options: argparse.Namespace) -> int:
+    specs = image_specs(
+        options.parts or tuple(Part), variant=options.variant, torch_index=options.torch_index
+    )
+    names = [spec.name for spec in specs] if options.print else build_images(specs)
+    print("\n".join(names))
+    return 0
+
+
+def _load_image(options: argparse.Namespace) -> int:
+    names = options.images or [spec.name for spec in image_specs()]
+    load_images(names, target=options.to, cluster=options.name)
     return 0
 
 

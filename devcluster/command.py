@@ -27,8 +27,13 @@ def run(
     return result.stdout.decode(errors="replace")
 
 
-def succeeds(argv: Sequence[str | Path], *, timeout_seconds: float | None = None) -> bool:
-    return _run(argv, None, None, None, timeout_seconds).returncode == 0
+def succeeds(
+    argv: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout_seconds: float | None = None,
+) -> bool:
+    return _run(argv, None, environment, None, timeout_seconds).returncode == 0
 
 
 def _run(

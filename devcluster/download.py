@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 
 def fetch(family: Family, program: Program, target: Path, arch: str) -> bool:
     """Return whether the program was downloaded; an unreachable host is no error."""
-    if family.release is None or not _is_reachable(_host(family.release.address)):
+    if family.release is None or not is_reachable(_host(family.release.address)):
         return False
     address = _fill(family.release.address, family, program, arch)
     with (
@@ -88,7 +88,7 @@ def _host(address: str) -> str:
 
 
 @functools.cache
-def _is_reachable(host: str) -> bool:
+def is_reachable(host: str) -> bool:
     """One short look per host and command: a machine without internet must not wait."""
     if os.environ.get("DEVCLUSTER_OFFLINE"):
         return False
