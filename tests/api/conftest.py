@@ -9,13 +9,158 @@
   ServiceAccount token with the RBAC of `manifests/`, through a proxy.
 * `support.stage.Stage`: makes pods run, fail, crash or stay pending as told.
 * `support.audit.AuditLog`: who wrote and read what, by the API server's own account.
-* `support.manifests`: what `manifests/` installs, parsed.
+* `support.manifests`, `support.installation`: what `manifests/` installs, parsed and installed.
+* `support.servers.Servers`: ModelServers of one namespace, their children, and waiting for them.
+
+`operator` is one replica for a whole module; a test that stops, starves or replaces replicas makes
+its own with `make_operator`, in a module that does not use `operator`: they would share the Lease.
 """
 
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
+
+from devcluster.api import Cluster, api_cluster
+from support.audit import AuditLog
+from support.fault_proxy import FaultProxy
+from support.installation import Installation, wait_established
+from support.kube import Kube
+from support.manifests import Manifest, render
+from support.operator_process import OperatorProcess
+from support.servers import Servers
+from support.stage import Stage
+
+OPERATOR_NAMESPACE = "modelserver-system"
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/api" in str(item.path):
             item.add_marker(pytest.mark.api)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Its own for every run of the tests: two runs do not meet."""
+    with api_cluster(f"api-{os.getpid()}", controllers=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster) -> Iterator[Kube]:
+    with Kube.admin_of(cluster) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="session")
+def manifests(cluster: Cluster) -> list[Manifest]:
+    return render(cluster.kubectl)
+
+
+@pytest.fixture(scope="session")
+def installation(kube: Kube, manifests: list[Manifest]) -> Installation:
+    """The operator's account and roles, as `kubectl apply -k manifests/base` makes them."""
+    made = Installation.make(kube, manifests, OPERATOR_NAMESPACE)
+    wait_established(kube, manifests)
+    return made
+
+
+@pytest.fixture(scope="session")
+def stage(cluster: Cluster) -> Iterator[Stage]:
+    with Stage(cluster) as played:
+        yield played
+
+
+@pytest.fixture(autouse=True)
+def _plain_play(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test inherits the directions of another."""
+    yield
+    if "stage" in request.fixturenames:
+        request.getfixturevalue("stage").clear()
+
+
+@pytest.fixture(scope="session")
+def audit(cluster: Cluster) -> AuditLog:
+    return AuditLog(cluster.audit_log)
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Callable[..., str]:
+    """Runs kubectl as the administrator; fails with what it says."""
+
+    def run(*arguments: str, stdin: str = "") -> str:
+        result = subprocess.run(
+            [cluster.kubectl, f"--kubeconfig={cluster.kubeconfig}", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"kubectl {' '.join(arguments)}: {result.stderr}"
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
+    """A fresh one per test, under Pod Security "restricted"."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:50].strip(
+        "-"
+    )
+    make_namespace(kube, name)
+    yield name
+    kube.delete(f"/api/v1/namespaces/{name}")
+
+
+def make_namespace(kube: Kube, name: str) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": name, "labels": labels}
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+@pytest.fixture
+def servers(kube: Kube, namespace: str, stage: Stage) -> Servers:
+    return Servers(kube, namespace)
+
+
+@pytest.fixture(scope="module")
+def module_proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    with FaultProxy(cluster.url, ca_file=cluster.ca_file) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def operator(
+    installation: Installation, module_proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """One replica that all tests of a module share."""
+    process = OperatorProcess(installation, module_proxy, tmp_path_factory.mktemp("operator"))
+    with process:
+        yield process
+
+
+@pytest.fixture
+def make_operator(
+    cluster: Cluster, installation: Installation, tmp_path: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Replicas of a test's own, each behind a proxy of its own; not started yet."""
+    made: list[OperatorProcess] = []
+
+    def make(identity: str = "replica-a", **settings: str) -> OperatorProcess:
+        proxy = FaultProxy(cluster.url, ca_file=cluster.ca_file).__enter__()
+        process = OperatorProcess(
+            installation, proxy, tmp_path, identity=identity, settings=settings
+        )
+        made.append(process)
+        return process
+
+    yield make
+    for process in made:
+        if process.is_running:
+            process.kill()
+        process.proxy.__exit__()

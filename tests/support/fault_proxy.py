@@ -63,6 +63,7 @@ class FaultProxy:
         self.url = ""
         self.seen: list[Seen] = []
         self.lag_seconds = 0.0
+        self.held_back = 0  # events that wait for the end of hold_watches()
         self._upstream = upstream
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._failures: list[Failure] = []
@@ -311,7 +312,10 @@ class FaultProxy:
     async def _pass_on(self, stream: Stream, line: bytes) -> None:
         if self.lag_seconds:
             await asyncio.sleep(self.lag_seconds)
-        await self._flowing.wait()
+        if not self._flowing.is_set():
+            self.held_back += 1
+            await self._flowing.wait()
+            self.held_back -= 1
         if self._dropped and self._is_dropped(stream.request, line):
             return
         await stream.send(line)

@@ -14,6 +14,7 @@ from support.manifests import (
     relocated,
     without,
 )
+from support.waiting import wait_until
 
 TOKEN_SECONDS = 3600
 _NOT_A_PROCESS = ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor")
@@ -106,3 +107,16 @@ def write_secretly(path: Path, content: str) -> None:
     fresh.touch(mode=0o600)
     fresh.write_text(content)
     os.replace(fresh, path)  # noqa: PTH105  the atomic one
+
+
+def wait_established(kube: Kube, manifests: list[Manifest]) -> None:
+    """Until the API server serves the kinds that the CRDs define."""
+    for definition in of_kind(manifests, "CustomResourceDefinition"):
+        spec = definition["spec"]
+        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        wait_until(
+            lambda path=path: kube.ask("GET", path).is_success,
+            timeout=20,
+            what=f"{path} served",
+            interval=0.05,
+        )
