@@ -1,0 +1,184 @@
+"""One reconciliation: look, plan, apply, report. Safe to stop and to repeat at any point."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelserver_operator.apis.v1alpha1 import parse_model_server
+from modelserver_operator.cluster.client import ApiClient, ObjectName, name_of
+from modelserver_operator.cluster.progress import ProgressProbe
+from modelserver_operator.config import OperatorConfig
+from modelserver_operator.errors import InvalidResource, NotFound
+from modelserver_operator.plan.desired import desired_state
+from modelserver_operator.plan.values import Manifest, Observed, Plan, PodProgress, Refusal
+from modelserver_operator.reconciler.announce import Announcer
+from modelserver_operator.reconciler.apply import Applier, Guard
+from modelserver_operator.reconciler.caches import KINDS, Caches, ServerId, is_owned_by
+from modelserver_operator.resources.kinds import MODEL_SERVER, POD
+from modelserver_operator.status.report import status_of, status_of_invalid
+
+type Progress = Mapping[str, PodProgress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a reconciliation ended. `unsettled`: something is left that nobody will tell us about."""
+
+    wrote: bool = False
+    unsettled: bool = False
+    again_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A ModelServer as stored, what was seen of it and what shall be done."""
+
+    manifest: Manifest
+    observed: Observed
+    plan: Plan
+    status: Manifest
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing is left to do; one that is being deleted is left to the cluster."""
+        if "deletionTimestamp" in self.manifest["metadata"]:
+            return True
+        return self.plan.is_empty and self.status == (self.manifest.get("status") or {})
+
+
+NOTHING = Plan(target_revision="", serving_revision="")
+
+
+class Reconciler:
+    """`clock` is the wall clock, for timestamps that users read."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        caches: Caches,
+        config: OperatorConfig,
+        *,
+        guard: Guard,
+        probe: ProgressProbe,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client = client
+        self._caches = caches
+        self._config = config
+        self._guard = guard
+        self._probe = probe
+        self._clock = clock
+        self._applier = Applier(client, caches, guard)
+        self._announcer = Announcer(client, config.identity, clock)
+        self._progress_wanted: set[ObjectName] = set()
+
+    async def reconcile(self, where: ObjectName) -> Verdict:
+        cached = self._caches.servers.get(where)
+        if cached is None:
+            return self._gone(where)
+        progress = await self._progress_of(where)
+        look = await self._look(cached, progress)
+        if look.is_settled:
+            return _settled(look)
+        live = await self._read(where)
+        if live is None:
+            return self._gone(where)
+        if _version(live) != _version(cached):
+            look = await self._look(live, progress)
+        return await self._act(_id_of(live), look, progress)
+
+    async def _act(self, server: ServerId, look: Look, progress: Progress) -> Verdict:
+        if look.is_settled:
+            return _settled(look)
+        wrote = not look.plan.is_empty
+        if wrote:
+            refusal = await self._applier.apply(look.plan, look.observed, server)
+            look = await self._look(look.manifest, progress, refusal)
+        await self._report(server.where, look)
+        left = not look.plan.is_empty
+        again = look.plan.requeue_after_seconds
+        return Verdict(wrote=wrote, unsettled=left, again_after_seconds=again)
+
+    async def _look(
+        self, manifest: Manifest, progress: Progress, refusal: Refusal | None = None
+    ) -> Look:
+        """Reads caches only, but for strangers."""
+        server_id = _id_of(manifest)
+        await self._refresh_strangers(server_id)
+        observed = self._caches.observe(server_id, progress)
+        now = self._clock()
+        try:
+            server = parse_model_server(manifest)
+        except InvalidResource as failure:
+            status = status_of_invalid(manifest, failure, now)
+            return Look(manifest=manifest, observed=observed, plan=NOTHING, status=status)
+        plan = desired_state(server, observed, self._config, now)
+        self._remember(server_id.where, wanted=plan.progress_wanted)
+        status = status_of(server, observed, plan, now, (refusal,) if refusal else ())
+        return Look(manifest=manifest, observed=observed, plan=plan, status=status)
+
+    async def _progress_of(self, where: ObjectName) -> Progress:
+        if where not in self._progress_wanted:
+            return {}
+        return await self._probe.read(self._caches.of[POD.kind].of_server(where))
+
+    async def _refresh_strangers(self, server: ServerId) -> None:
+        strangers = self._caches.strangers
+        for key in strangers.of(server.where):
+            strangers.forget(server.where, key)
+            try:
+                live = await self._client.get(
+                    KINDS[key.kind], ObjectName(server.where.namespace, key.name)
+                )
+            except NotFound:
+                continue
+            if is_owned_by(live, server.uid):
+                self._caches.of[key.kind].put(live)
+            else:
+                strangers.add(server.where, key, live)
+
+    async def _read(self, where: ObjectName) -> Manifest | None:
+        """The ModelServer as it is now; the cache may hold one that is long gone."""
+        try:
+            live = await self._client.get(MODEL_SERVER, where)
+        except NotFound:
+            return None
+        self._caches.servers.put(live)
+        return live
+
+    async def _report(self, where: ObjectName, look: Look) -> None:
+        old = look.manifest.get("status") or {}
+        if look.status == old:
+            return
+        metadata = look.manifest["metadata"]
+        self._guard.check()
+        written = await self._client.apply_status(
+            where, look.status, uid=metadata["uid"], version=metadata["resourceVersion"]
+        )
+        self._caches.servers.put(written)
+        await self._announcer.announce(look.manifest, old, look.status)
+
+    def _remember(self, where: ObjectName, *, wanted: bool) -> None:
+        if wanted:
+            self._progress_wanted.add(where)
+        else:
+            self._progress_wanted.discard(where)
+
+    def _gone(self, where: ObjectName) -> Verdict:
+        """Its children have an owner that does not exist: the cluster collects them."""
+        self._caches.servers.forget(where)
+        self._caches.strangers.forget(where)
+        self._progress_wanted.discard(where)
+        return Verdict()
+
+
+def _settled(look: Look) -> Verdict:
+    return Verdict(again_after_seconds=look.plan.requeue_after_seconds)
+
+
+def _id_of(manifest: Manifest) -> ServerId:
+    return ServerId(name_of(manifest), manifest["metadata"]["uid"])
+
+
+def _version(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["resourceVersion"])
