@@ -84,7 +84,7 @@ class ArtifactPhase(StrEnum):
 
 
 class Artifact(StatusModel):
-    uri: Short = ""
+    uri: Text = ""
     """The model that the spec asks for."""
     resolved_revision: Short = ""
     """The commit that is served, for `hf://`."""

@@ -121,7 +121,7 @@ def parse_model_server(manifest: dict[str, Any]) -> ModelServer:
     A status that we cannot read (of another version) counts as none: it is made anew.
     """
     known = {key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}
-    status = _status_of(manifest)
+    status = parse_status(manifest)
     try:
         server = ModelServer.model_validate_json(json.dumps(known))
     except ValidationError as failure:
@@ -129,7 +129,8 @@ def parse_model_server(manifest: dict[str, Any]) -> ModelServer:
     return server.model_copy(update={"status": status})
 
 
-def _status_of(manifest: dict[str, Any]) -> ModelServerStatus:
+def parse_status(manifest: dict[str, Any]) -> ModelServerStatus:
+    """The stored status of an object; an empty one where it cannot be read."""
     try:
         return ModelServerStatus.model_validate_json(json.dumps(manifest.get("status") or {}))
     except ValidationError:
