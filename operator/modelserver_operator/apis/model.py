@@ -50,7 +50,8 @@ class SecretReference(ApiModel):
 
 class Credentials(ApiModel):
     secret_ref: SecretReference
-    """The Secret that holds the hub's token. Only what fetches the model gets it, never the server."""
+    """The Secret that holds the hub's token. Only what fetches the model gets it, never the
+    server."""
 
 
 def _takes_revision(model: "Model") -> bool:
@@ -73,13 +74,15 @@ class Model(ApiModel):
         Field(examples=["hf://Qwen/Qwen3-0.6B", "pvc://models/chat", "file:///opt/model"]),
     ]
     """Where the model is. `hf://organisation/name` fetches a repository of the Hugging Face hub;
-    `pvc://claim` or `pvc://claim/path` mounts a PersistentVolumeClaim of this namespace, read-only;
-    `file:///path` is a folder inside the runtime's image, for development: the operator must allow it."""
+    `pvc://claim` or `pvc://claim/path` mounts a PersistentVolumeClaim of this namespace,
+    read-only; `file:///path` is a folder inside the runtime's image, for development: the
+    operator must allow it."""
     revision: Annotated[
         str, StringConstraints(max_length=128, pattern=r"^([A-Za-z0-9][-A-Za-z0-9_./]*)?$")
     ] = ""
-    """Branch, tag or commit of an `hf://` model; empty means `main`. A name is resolved to a commit
-    once, and the pods of a revision never change their weights; a new value makes a new revision."""
+    """Branch, tag or commit of an `hf://` model; empty means `main`. A name is resolved to a
+    commit once, and the pods of a revision never change their weights; a new value makes a new
+    revision."""
     task: Task = Task.AUTO
     """What the model does. `Auto` reads it from the model's own configuration."""
     served_name: Annotated[
@@ -97,11 +100,11 @@ class Model(ApiModel):
     credentials: Credentials | None = None
     """The hub's token, for gated and private repositories."""
     allow_pickle: bool = False
-    """Allow weights in Python's pickle format when a repository has no safetensors. Loading a pickle
-    can run code, so it is refused unless this is true."""
+    """Allow weights in Python's pickle format when a repository has no safetensors. Loading a
+    pickle can run code, so it is refused unless this is true."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the model. For `hf://` the revision must then be a commit of 40
-    hexadecimal characters, so that the code cannot change under you."""
+    """Run Python code that comes with the model. For `hf://` the revision must then be a commit
+    of 40 hexadecimal characters, so that the code cannot change under you."""
 
     rules = (
         Rule(

@@ -2,11 +2,13 @@
 
 import ipaddress
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
 
 from modelserver_operator.apis.types import (
+    DNS_LABEL,
     LABEL_KEY,
     LIST_ATOMIC,
     MAP_ATOMIC,
@@ -15,6 +17,7 @@ from modelserver_operator.apis.types import (
     OptionalName,
     Rule,
     Text,
+    list_map,
 )
 
 OWN_LABEL_PREFIX = "modelserver.dev/"
@@ -110,13 +113,14 @@ class EgressPeer(ApiModel):
 class Network(ApiModel):
     policy: NetworkPolicyMode = NetworkPolicyMode.RESTRICTED
     """`Restricted`: only `ingressFrom` (and the operator and the monitoring) reach the pods, and
-    the pods reach DNS, `egressTo`, and artefact sources while they fetch. `Open`: a policy that allows
-    everybody in at the serving port and everything out, for namespaces that deny by default. `None`: no
-    NetworkPolicy."""
+    the pods reach DNS, `egressTo`, and artefact sources while they fetch. `Open`: a policy that
+    allows everybody in at the serving port and everything out, for namespaces that deny by
+    default. `None`: no NetworkPolicy."""
     ingress_from: Annotated[
         tuple[NetworkPeer, ...], Field(max_length=32, json_schema_extra=LIST_ATOMIC)
     ] = ()
-    """Who may send requests, under policy Restricted; empty means every pod of the same namespace."""
+    """Who may send requests, under policy Restricted; empty means every pod of the same
+    namespace."""
     egress_to: Annotated[
         tuple[EgressPeer, ...], Field(max_length=32, json_schema_extra=LIST_ATOMIC)
     ] = ()
@@ -136,8 +140,8 @@ class Spread(StrEnum):
 
 class Availability(ApiModel):
     pdb: Budget = Budget.AUTO
-    """`Auto`: with two replicas or more, a PodDisruptionBudget lets drains of nodes take one pod at a
-    time. `None`: no budget."""
+    """`Auto`: with two replicas or more, a PodDisruptionBudget lets drains of nodes take one pod
+    at a time. `None`: no budget."""
     spread: Spread = Spread.ZONE
     """Over what the pods are spread where possible: `Zone` (and nodes), `Node`, or `None`."""
     priority_class_name: OptionalName = ""
@@ -146,7 +150,8 @@ class Availability(ApiModel):
 
 class PodTemplateMetadata(ApiModel):
     labels: LabelMap = Field(default_factory=dict)
-    """More labels for the pods. Keys of modelserver.dev/ and app.kubernetes.io/ are the operator's."""
+    """More labels for the pods. Keys of modelserver.dev/ and app.kubernetes.io/ are the
+    operator's."""
     annotations: dict[LabelKey, Text] = Field(default_factory=dict, max_length=32)
     """More annotations for the pods."""
 
@@ -171,13 +176,50 @@ class PodTemplateMetadata(ApiModel):
     )
 
 
+class OpenModel(ApiModel):
+    """A part of Kubernetes' own pod type: we know some fields, the API server knows them all."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="allow",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class NamedPart(OpenModel):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+    """Which one: what has the same name is merged, anything else is added."""
+
+
+class Toleration(OpenModel):
+    """As in a pod."""
+
+
+_Parts = Annotated[tuple[NamedPart, ...], Field(max_length=32, json_schema_extra=list_map("name"))]
+
+
+class PodSpecOverlay(OpenModel):
+    containers: _Parts = ()
+    """Containers by name: `server` is the one that serves, others are added beside it."""
+    init_containers: _Parts = ()
+    """Init containers by name: `fetch` is the one that fetches."""
+    volumes: _Parts = ()
+    """Volumes by name: `model` and `tmp` are there."""
+    node_selector: LabelMap = Field(default_factory=dict, json_schema_extra=MAP_ATOMIC)
+    """Labels that a node must have."""
+    tolerations: Annotated[
+        tuple[Toleration, ...], Field(max_length=32, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """Taints of nodes that the pods accept."""
+
+
 class PodTemplate(ApiModel):
     metadata: PodTemplateMetadata = PodTemplateMetadata()
     """Labels and annotations of the pods."""
-    spec: dict[str, Any] = Field(
-        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
-    """Laid over the pod's spec like a strategic merge patch: maps are merged, containers, volumes and
-    other named lists by their names, other lists replaced. The server's container is `server`, the one that
-    fetches is `fetch`. What the operator needs to keep its promises (probed port, own variables and labels,
-    no ServiceAccount token) cannot be changed."""
+    spec: PodSpecOverlay = PodSpecOverlay()
+    """Any fields of a pod's spec, laid over what the operator makes like a strategic merge patch:
+    maps are merged, containers, volumes and variables by name, other lists are replaced. What the
+    operator needs (the port, its variables, its labels, no ServiceAccount token) stays."""

@@ -85,8 +85,8 @@ class EnvironmentVariable(ApiModel):
 
 class Runtime(ApiModel):
     image: Image = ""
-    """Image that serves the model; empty means the operator's default, which is then pinned for the
-    revision: upgrading the operator restarts nothing. Required for engine Custom."""
+    """Image that serves the model; empty means the operator's default, which is then pinned for
+    the revision: upgrading the operator restarts nothing. Required for engine Custom."""
     dtype: DataType = DataType.AUTO
     """Type in which weights are kept; `Auto` takes the model's own."""
     max_model_length: Annotated[int, Field(ge=0, le=10_000_000)] = 0

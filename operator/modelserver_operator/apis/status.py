@@ -70,8 +70,8 @@ class Rollout(StatusModel):
     to: Short = ""
     """The revision that takes over."""
     phase: RolloutPhase
-    """`Starting`: the new revision's pods are starting, the old one serves. `Settling`: the new one
-    serves; the old one's pods are about to drain."""
+    """`Starting`: the new revision's pods are starting, the old one serves. `Settling`: the new
+    one serves; the old one's pods are about to drain."""
     start_time: Timestamp
     """When it began."""
 

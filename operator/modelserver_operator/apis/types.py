@@ -1,4 +1,4 @@
-"""What every type of the API is made of: the base model, rules that both sides check, bounded text."""
+"""What every type of the API is made of: the base model, rules for both sides, bounded text."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +55,14 @@ class ApiModel(BaseModel):
         return self
 
 
-def list_map(*keys: str) -> dict[str, Any]:
-    """For `json_schema_extra`: a list whose items are known by these keys, for server-side apply."""
+def list_map(*keys: str) -> JsonDict:
+    """For `json_schema_extra`: a list whose items these keys tell apart, for server-side apply."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
-LIST_SET = {"x-kubernetes-list-type": "set"}
-LIST_ATOMIC = {"x-kubernetes-list-type": "atomic"}
-MAP_ATOMIC = {"x-kubernetes-map-type": "atomic"}
+LIST_SET: JsonDict = {"x-kubernetes-list-type": "set"}
+LIST_ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
+MAP_ATOMIC: JsonDict = {"x-kubernetes-map-type": "atomic"}
 
 # Lengths are those of Kubernetes: DNS label 63, DNS subdomain 253, Secret key 253.
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"

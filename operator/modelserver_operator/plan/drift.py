@@ -1,106 +1,171 @@
-"""Where an observed object differs from what is desired.
+"""How an observed child differs from what is desired.
 
-The API server adds defaults and controllers add their own fields, so a map is compared by the keys
-that we set, and a list that we set must have exactly our items. What others added inside such maps
-is found through `managedFields`.
+We compare only what we set: what the API server defaults or allocates is no difference. What
+somebody else added below `spec` is found through managedFields; server-side apply leaves it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modelserver_operator.plan.values import Manifest
+from modelserver_operator.resources.labels import RESTARTED_AT
 
 FIELD_MANAGER = "modelserver-operator"
-DESIRED_HASH = "modelserver.dev/desired-hash"
+_NO_STRANGERS = {FIELD_MANAGER, "kube-controller-manager"}
 
-# Writers whose fields are not drift: ours, and the controllers that write status and bookkeeping.
-_EXPECTED_MANAGERS = frozenset({FIELD_MANAGER, "kube-controller-manager", "kube-scheduler"})
-# `kubectl rollout restart` sets this one annotation; people rely on it, so it stays.
-_RESTARTED_AT = "f:kubectl.kubernetes.io/restartedAt"
-# Lists of these fields are maps in the API: the order of their items means nothing.
-_KEYED_LISTS: Mapping[str, tuple[str, ...]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "volumes": ("name",),
-    "env": ("name",),
-    "volumeMounts": ("mountPath",),
-    "ports": ("containerPort", "port", "protocol"),
+_ABSENT: Any = object()
+
+# Fields in which false or 0 is not the same as absent; elsewhere the API server drops zero values.
+_MEANINGFUL_ZEROS = {
+    "automountServiceAccountToken",
+    "enableServiceLinks",
+    "allowPrivilegeEscalation",
+    "readOnlyRootFilesystem",
+    "runAsNonRoot",
+    "replicas",
+    "maxUnavailable",
+    "maxSurge",
+    "revisionHistoryLimit",
+    "terminationGracePeriodSeconds",
 }
 
+# What the API server itself fills in, and which counts as an addition by whoever wrote the object
+# whole (`kubectl replace --force`).
+_ALLOCATED = {
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "nodePort",
+    "healthCheckNodePort",
+    "serviceAccount",
+    RESTARTED_AT,
+}
+_DEFAULTS: Mapping[str, Any] = {
+    "dnsPolicy": "ClusterFirst",
+    "schedulerName": "default-scheduler",
+    "restartPolicy": "Always",
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "sessionAffinity": "None",
+    "internalTrafficPolicy": "Cluster",
+    "type": "ClusterIP",
+    "protocol": "TCP",
+    "scheme": "HTTP",
+    "successThreshold": 1,
+    "apiVersion": "v1",
+}
 
-def differences(desired: object, observed: object, path: str = "") -> Iterator[str]:
-    """Paths of the fields that we set and that are not as we set them."""
-    match desired, observed:
-        case Mapping(), Mapping():
-            for key, value in desired.items():
-                yield from differences(value, observed.get(key), f"{path}.{key}")
-        case list(), list():
-            yield from _list_differences(desired, observed, path)
-        case _:
-            if not _is_equal(desired, observed):
-                yield path
-
-
-def foreign_fields(observed: Manifest) -> Iterator[str]:
-    """Paths outside the status that somebody else has added to the object, and we do not own."""
-    entries = [
-        entry
-        for entry in observed.get("metadata", {}).get("managedFields", ())
-        if not entry.get("subresource")
-    ]
-    ours = {
-        path for entry in entries if entry.get("manager") == FIELD_MANAGER for path in _paths(entry)
-    }
-    for entry in entries:
-        if entry.get("manager") not in _EXPECTED_MANAGERS:
-            yield from (path for path in _paths(entry) if path not in ours)
-
-
-def _paths(entry: Mapping[str, Any]) -> Iterator[str]:
-    return _leaves(_governed(entry.get("fieldsV1", {})), "")
+_LIST_KEYS = ("name", "mountPath", "containerPort", "topologyKey")
 
 
-def _governed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a field set that is ours alone to say."""
-    labels = fields.get("f:metadata", {}).get("f:labels", {})
-    body = {k: v for k, v in fields.items() if k not in {"f:metadata", "f:status"}}
-    return {**body, **({"f:metadata": {"f:labels": labels}} if labels else {})}
+def differences(desired: Manifest, observed: Manifest) -> Iterator[str]:
+    """Paths at which something that we set is missing or has another value."""
+    yield from _differences(_set_by_us(desired), _set_by_us(observed), "")
+    yield from _missing_owners(desired, observed)
 
 
-def _leaves(fields: Mapping[str, Any], path: str) -> Iterator[str]:
-    for key, below in fields.items():
-        if key in {".", _RESTARTED_AT}:
+def _set_by_us(manifest: Manifest) -> Manifest:
+    body = {k: v for k, v in manifest.items() if k not in {"metadata", "status"}}
+    return {**body, "metadata": {"labels": manifest["metadata"].get("labels", {})}}
+
+
+def _missing_owners(desired: Manifest, observed: Manifest) -> Iterator[str]:
+    owners = observed["metadata"].get("ownerReferences", [])
+    for owner in desired["metadata"]["ownerReferences"]:
+        if not any(not list(_differences(owner, other, "")) for other in owners):
+            yield "metadata.ownerReferences"
+
+
+def _differences(desired: Any, observed: Any, path: str) -> Iterator[str]:
+    if _is_same_nothing(desired, observed, path):
+        return
+    if isinstance(desired, Mapping) and isinstance(observed, Mapping):
+        for key, value in desired.items():
+            yield from _differences(value, observed.get(key, _ABSENT), _joined(path, key))
+    elif isinstance(desired, Sequence) and not isinstance(desired, str):
+        yield from _list_differences(desired, observed, path)
+    elif desired != observed or isinstance(desired, bool) != isinstance(observed, bool):
+        yield path
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _is_same_nothing(desired: Any, observed: Any, path: str) -> bool:
+    if observed is not _ABSENT and observed is not None:
+        return False
+    if desired is None or desired in ("", [], {}):
+        return True
+    is_zero = not isinstance(desired, Mapping | Sequence) and not desired
+    return is_zero and path.rpartition(".")[2] not in _MEANINGFUL_ZEROS
+
+
+def _list_differences(desired: Sequence[Any], observed: Any, path: str) -> Iterator[str]:
+    if not isinstance(observed, Sequence) or len(observed) != len(desired):
+        yield path
+        return
+    for index, (value, other) in enumerate(_paired(desired, observed)):
+        yield from _differences(value, other, f"{path}[{_label(value, index)}]")
+
+
+def _label(item: Any, index: int) -> str:
+    return str(item.get("name", index)) if isinstance(item, Mapping) else str(index)
+
+
+def _paired(desired: Sequence[Any], observed: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """By key where the items have one, because a list-map has no order of its own."""
+    key = next((k for k in _LIST_KEYS if _all_have(desired, k) and _all_have(observed, k)), None)
+    if key is None:
+        return list(zip(desired, observed, strict=True))
+    by_key = {item[key]: item for item in observed}
+    return [(item, by_key.get(item[key], _ABSENT)) for item in desired]
+
+
+def _all_have(items: Sequence[Any], key: str) -> bool:
+    return all(isinstance(item, Mapping) and key in item for item in items)
+
+
+def additions(desired: Manifest, observed: Manifest) -> Iterator[str]:
+    """Paths below `spec` that others manage and that we do not set."""
+    for entry in observed["metadata"].get("managedFields", []):
+        if entry.get("manager") in _NO_STRANGERS or entry.get("subresource"):
             continue
-        here = f"{path}.{key.removeprefix('f:')}"
-        if any(inner != "." for inner in below):
-            yield from _leaves(below, here)
-        elif not _holds_restart_only(key, below):
+        fields = entry.get("fieldsV1", {}).get("f:spec", {})
+        yield from _additions(fields, desired.get("spec", {}), observed.get("spec", {}), "spec")
+
+
+def _additions(fields: Mapping[str, Any], desired: Any, observed: Any, path: str) -> Iterator[str]:
+    for field, below in fields.items():
+        kind, _, name = field.partition(":")
+        value = _entry(observed, kind, name)
+        if value is _ABSENT or kind not in {"f", "k"}:
+            continue
+        wanted = _entry(desired, kind, name)
+        here = f"{path}.{name}"
+        if isinstance(below, Mapping) and below.keys() - {"."}:
+            yield from _additions(below, wanted, value, here)
+        elif wanted is _ABSENT and not _is_filled_in(name, value):
             yield here
 
 
-def _holds_restart_only(key: str, below: Mapping[str, Any]) -> bool:
-    """The empty annotation map that `kubectl rollout restart` leaves as its own."""
-    return key == "f:annotations" and set(below) <= {"."}
+def _entry(container: Any, kind: str, name: str) -> Any:
+    """What a step of managedFields leads to: `f:` a field, `k:` the item with these keys."""
+    if kind == "f":
+        return container.get(name, _ABSENT) if isinstance(container, Mapping) else _ABSENT
+    if not isinstance(container, Sequence):
+        return _ABSENT
+    keys = json.loads(name)
+    return next((item for item in container if _has_keys(item, keys)), _ABSENT)
 
 
-def _list_differences(desired: Sequence[Any], observed: Sequence[Any], path: str) -> Iterator[str]:
-    if len(desired) != len(observed):
-        yield path
-        return
-    keys = _KEYED_LISTS.get(path.rpartition(".")[2].partition("[")[0], ())
-    ours, theirs = _ordered(desired, keys), _ordered(observed, keys)
-    for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        yield from differences(one, other, f"{path}[{index}]")
+def _has_keys(item: Any, keys: Mapping[str, Any]) -> bool:
+    return isinstance(item, Mapping) and all(
+        item.get(key, _DEFAULTS.get(key)) == value for key, value in keys.items()
+    )
 
 
-def _ordered(items: Sequence[Any], keys: tuple[str, ...]) -> Sequence[Any]:
-    if not keys or not all(isinstance(item, Mapping) for item in items):
-        return items
-    return sorted(items, key=lambda item: [str(item.get(key, "")) for key in keys])
-
-
-def _is_equal(desired: object, observed: object) -> bool:
-    """An empty map or list that we set may come back as an absent field."""
-    if desired in ({}, [], "", None, False) and observed is None:
-        return True
-    return bool(desired == observed)
+def _is_filled_in(name: str, value: Any) -> bool:
+    return name in _ALLOCATED or value in ({}, []) or _DEFAULTS.get(name, _ABSENT) == value

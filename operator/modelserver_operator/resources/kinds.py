@@ -18,7 +18,9 @@ class Kind:
         return f"{prefix}/{self.api_version}"
 
 
-MODEL_SERVER = Kind(api_version="modelserver.dev/v1alpha1", kind="ModelServer", plural="modelservers")
+MODEL_SERVER = Kind(
+    api_version="modelserver.dev/v1alpha1", kind="ModelServer", plural="modelservers"
+)
 POD = Kind(api_version="v1", kind="Pod", plural="pods")
 SERVICE_ACCOUNT = Kind(api_version="v1", kind="ServiceAccount", plural="serviceaccounts")
 SERVICE = Kind(api_version="v1", kind="Service", plural="services")

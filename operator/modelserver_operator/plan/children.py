@@ -1,0 +1,116 @@
+"""All children that a server should have, as manifests."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
+from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.config import OperatorConfig
+from modelserver_operator.plan.looks import children_of_kind, revision_label
+from modelserver_operator.plan.values import Manifest, Observed
+from modelserver_operator.resources.budget import make_budget
+from modelserver_operator.resources.controller_revision import make_controller_revision
+from modelserver_operator.resources.deployment import make_deployment
+from modelserver_operator.resources.kinds import CONTROLLER_REVISION
+from modelserver_operator.resources.network_policy import (
+    make_fetching_policy,
+    make_serving_policy,
+)
+from modelserver_operator.resources.revision import Revision, revision_from_data
+from modelserver_operator.resources.service import make_revision_service, make_root_service
+from modelserver_operator.resources.service_account import make_service_account
+
+MIN_REPLICAS_FOR_BUDGET = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the children are made from."""
+
+    target: Revision | None
+    serving: str
+    live: Mapping[str, Revision]  # those that we can make; see `live_revisions`
+    job: Manifest | None
+
+
+def live_revisions(
+    names: Iterable[str], target: Revision | None, observed: Observed
+) -> dict[str, Revision]:
+    """The live revisions that are known in full.
+
+    One whose ControllerRevision was deleted by hand is known only if it is the target; an old one
+    is left as it is until it goes.
+    """
+    stored = {
+        revision.name: revision
+        for manifest in children_of_kind(observed, CONTROLLER_REVISION.kind)
+        if (revision := revision_from_data(manifest.get("data") or {})) is not None
+    }
+    if target is not None:
+        stored[target.name] = target
+    return {name: stored[name] for name in sorted(names) if name in stored}
+
+
+def desired_children(
+    server: ModelServer, wanted: Wanted, observed: Observed, config: OperatorConfig
+) -> Iterator[Manifest]:
+    numbers = _numbers(observed)
+    for revision in wanted.live.values():
+        is_target = wanted.target is not None and revision.name == wanted.target.name
+        number = _number(revision.name, numbers, is_target=is_target)
+        yield make_controller_revision(server, revision, number=number)
+        yield from _revision_children(server, revision)
+    yield make_service_account(server)
+    yield from _policies(server, wanted, config)
+    if wanted.job is not None:
+        yield wanted.job
+    if wanted.serving:
+        yield make_root_service(server, wanted.serving)
+
+
+def _revision_children(server: ModelServer, revision: Revision) -> Iterator[Manifest]:
+    replicas = server.spec.desired_replicas
+    yield make_deployment(server, revision, replicas=replicas)
+    yield make_revision_service(server, revision.name)
+    has_budget = server.spec.availability.pdb is Budget.AUTO
+    if has_budget and replicas >= MIN_REPLICAS_FOR_BUDGET:
+        yield make_budget(server, revision.name)
+
+
+def _policies(server: ModelServer, wanted: Wanted, config: OperatorConfig) -> Iterator[Manifest]:
+    mode = server.spec.network.policy
+    if mode is NetworkPolicyMode.NONE:
+        return
+    yield make_serving_policy(server, config)
+    endpoints = {one.pins.hub_endpoint for one in wanted.live.values() if one.is_fetched}
+    if wanted.job is not None:
+        endpoints.add(config.hub_endpoint)
+    if endpoints and mode is NetworkPolicyMode.RESTRICTED:
+        yield make_fetching_policy(server, endpoints)
+
+
+def _numbers(observed: Observed) -> dict[str, int]:
+    return {
+        revision_label(one): int(one.get("revision", 0))
+        for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
+    }
+
+
+def _number(revision: str, numbers: Mapping[str, int], *, is_target: bool) -> int:
+    """The target has the highest, also when it was asked for before others."""
+    others = [number for name, number in numbers.items() if name != revision]
+    newest = max(others, default=0)
+    known = numbers.get(revision, 0)
+    return known if known > newest or (known and not is_target) else newest + 1
+
+
+def history_to_keep(observed: Observed, live: Iterable[str], limit: int) -> set[str]:
+    """Names of the ControllerRevisions of revisions that are not live, the newest `limit`."""
+    in_use = set(live)
+    old = [
+        one
+        for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
+        if revision_label(one) not in in_use
+    ]
+    newest = sorted(old, key=lambda one: -int(one.get("revision", 0)))[:limit]
+    return {one["metadata"]["name"] for one in newest}

@@ -1,0 +1,60 @@
+"""Pods that are starting: their phase label, and whether to ask them how far they are."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from modelserver_operator.plan.looks import container_status, is_going, is_true, revision_label
+from modelserver_operator.plan.values import Manifest, Observed, PodLabel
+from modelserver_operator.resources import labels
+from modelserver_operator.resources.containers import FETCH, SERVER
+
+_OVER = {"Succeeded", "Failed"}
+
+
+def phase_labels(observed: Observed) -> Iterator[PodLabel]:
+    """What to set so that each pod's policy fits what it does; both ways, from what is seen.
+
+    A pod whose sandbox was made anew fetches again, so it may need the hub again.
+    """
+    for pod in _model_pods(observed.pods):
+        wanted = labels.SERVING if has_fetched(pod) else labels.FETCHING
+        if pod["metadata"]["labels"].get(labels.PHASE) != wanted:
+            yield PodLabel(
+                pod=pod["metadata"]["name"],
+                uid=pod["metadata"]["uid"],
+                label=labels.PHASE,
+                value=wanted,
+            )
+
+
+def _model_pods(pods: Iterable[Manifest]) -> Iterator[Manifest]:
+    for pod in pods:
+        is_over = pod.get("status", {}).get("phase") in _OVER
+        if revision_label(pod) and not is_over and not is_going(pod):
+            yield pod
+
+
+def has_fetched(pod: Manifest) -> bool:
+    """Whether nothing in the pod needs to reach the hub (any more)."""
+    names = {container["name"] for container in pod["spec"].get("initContainers", [])}
+    if FETCH not in names or is_true(pod, "Initialized"):
+        return True
+    ended = container_status(pod, FETCH).get("state", {}).get("terminated") or {}
+    return ended.get("exitCode") == 0
+
+
+def starting_pods(observed: Observed, revisions: Iterable[str]) -> list[Manifest]:
+    """Pods that can be asked for their progress: they run, have an address and are not ready."""
+    wanted = set(revisions)
+    return [
+        pod
+        for pod in _model_pods(observed.pods)
+        if revision_label(pod) in wanted
+        and pod.get("status", {}).get("podIP")
+        and not is_true(pod, "Ready")
+        and any(_runs(container_status(pod, name)) for name in (FETCH, SERVER))
+    ]
+
+
+def _runs(status: Any) -> bool:
+    return "running" in status.get("state", {})

@@ -1,0 +1,93 @@
+"""Which revision serves, and which ones keep their pods.
+
+    the spec asks for B           A's pods serve; B's start beside them
+    B's pods are all ready        the root Service moves to B
+    SETTLE_SECONDS later          A's Deployment, Service and budget go; its pods drain
+
+Nothing is remembered but when the root Service moved: everything else is read from what exists.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.plan.looks import (
+    children_of_kind,
+    deployment_of,
+    is_complete,
+    parse_time,
+    ready_replicas,
+    revision_label,
+    root_revision,
+)
+from modelserver_operator.plan.values import Observed
+from modelserver_operator.resources.kinds import DEPLOYMENT
+
+# Every node must have learnt the Service's new endpoints before the old pods are told to stop:
+# the endpoint slice controller and kube-proxy each batch for about a second, busy ones longer.
+SETTLE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolling:
+    serving: str  # what the root Service selects; "" if nothing can serve
+    live: frozenset[str]  # revisions that keep Deployment, Service and budget
+    wait_seconds: float | None = None
+
+
+def roll(server: ModelServer, target: str, observed: Observed, now: datetime) -> Rolling:
+    """While the target is not known ("") everything stays as it is."""
+    existing = _existing(observed)
+    root = _root(server, observed, existing)
+    if not target:
+        return Rolling(serving=root, live=existing)
+    serving = _serving(server, observed, root=root, target=target)
+    needed = frozenset({target, serving})
+    if not existing - needed or not _has_served(server, observed, root):
+        return Rolling(serving=serving, live=needed)
+    wait = _settling_seconds(server, serving, root, now)
+    live = needed | existing if wait > 0 else needed
+    return Rolling(serving=serving, live=live, wait_seconds=wait if wait > 0 else None)
+
+
+def _existing(observed: Observed) -> frozenset[str]:
+    deployments = children_of_kind(observed, DEPLOYMENT.kind)
+    return frozenset(filter(None, map(revision_label, deployments)))
+
+
+def _root(server: ModelServer, observed: Observed, existing: frozenset[str]) -> str:
+    """What the root Service selects, or selected before somebody deleted or bent it."""
+    root = root_revision(observed, server.name)
+    if root in existing:
+        return root
+    remembered = server.status.serving_revision
+    return remembered if remembered in existing else root
+
+
+def _has_served(server: ModelServer, observed: Observed, root: str) -> bool:
+    if not root:
+        return False
+    is_ready = ready_replicas(deployment_of(observed, server.name, root)) > 0
+    return bool(server.status.serving_revision) or is_ready
+
+
+def _serving(server: ModelServer, observed: Observed, *, root: str, target: str) -> str:
+    """Before anything has served, the Service leads to the target, whose first ready pod serves."""
+    if root == target or not _has_served(server, observed, root):
+        return target
+    replicas = server.spec.desired_replicas
+    deployment = deployment_of(observed, server.name, target)
+    if replicas == 0 or is_complete(deployment, replicas=replicas):
+        return target
+    is_down = ready_replicas(deployment_of(observed, server.name, root)) == 0
+    return target if is_down and ready_replicas(deployment) > 0 else root
+
+
+def _settling_seconds(server: ModelServer, serving: str, root: str, now: datetime) -> float:
+    """Until what does not serve may go; counted only when status knows of the move."""
+    status = server.status
+    has_moved = serving == root == status.serving_revision
+    if not has_moved or status.serving_since is None:
+        return SETTLE_SECONDS
+    until = parse_time(status.serving_since) + timedelta(seconds=SETTLE_SECONDS)
+    return (until - now).total_seconds()

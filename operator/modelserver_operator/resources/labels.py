@@ -1,0 +1,34 @@
+"""Labels and annotations of children, and the selectors made of them."""
+
+MANAGED_BY = "modelserver-operator"
+
+SERVER = "modelserver.dev/server"
+REVISION = "modelserver.dev/revision"
+PHASE = "modelserver.dev/phase"
+SPEC_HASH = "modelserver.dev/spec-hash"  # of ControllerRevisions: which spec these pins are for
+DESIRED_HASH = "modelserver.dev/desired-hash"  # annotation: what the operator wanted when it wrote
+
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"  # what `kubectl rollout restart` sets
+
+FETCHING = "fetching"
+SERVING = "serving"
+
+
+def child_labels(server: str, revision: str = "") -> dict[str, str]:
+    labels = {
+        "app.kubernetes.io/managed-by": MANAGED_BY,
+        "app.kubernetes.io/name": "modelserver",
+        "app.kubernetes.io/instance": server,
+        SERVER: server,
+    }
+    return {**labels, REVISION: revision} if revision else labels
+
+
+def revision_selector(server: str, revision: str) -> dict[str, str]:
+    """Selects the pods of one revision; selectors of two revisions never overlap."""
+    return {SERVER: server, REVISION: revision}
+
+
+def server_selector(server: str) -> dict[str, str]:
+    """Selects all pods of a server, those of the resolving Job too."""
+    return {SERVER: server}

@@ -1,0 +1,151 @@
+"""The template of a revision's pods."""
+
+from typing import Any
+
+from modelserver_operator.apis.pods import PodTemplate, Spread
+from modelserver_operator.apis.quantity import canonical_quantities
+from modelserver_operator.apis.runtime import OWN_ENV_PREFIX
+from modelserver_operator.resources import labels, names
+from modelserver_operator.resources.containers import (
+    FETCH,
+    MODEL_VOLUME,
+    PRE_STOP_SECONDS,
+    RESTRICTED,
+    SERVER,
+    TEMPORARY_VOLUME,
+    make_fetch_container,
+    make_server_container,
+)
+from modelserver_operator.resources.overlay import overlaid
+from modelserver_operator.resources.revision import Revision
+
+GRACE_SLACK_SECONDS = 10  # between the end of draining and SIGKILL, to close and exit
+
+POD_SECURITY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+_TOPOLOGIES = {
+    Spread.ZONE: ("topology.kubernetes.io/zone", "kubernetes.io/hostname"),
+    Spread.NODE: ("kubernetes.io/hostname",),
+    Spread.NONE: (),
+}
+
+
+def make_pod_template(server_name: str, revision: Revision) -> dict[str, Any]:
+    """Ours, the user's overlay over it, and over that again what must not change."""
+    ours = _own_template(server_name, revision)
+    laid = overlaid(ours, user_overlay(revision.served.pod_template))
+    return _secured(overlaid(laid, _protected(ours)))
+
+
+def _own_template(server_name: str, revision: Revision) -> dict[str, Any]:
+    return {
+        "metadata": {"labels": pod_labels(server_name, revision)},
+        "spec": _own_spec(server_name, revision),
+    }
+
+
+def pod_labels(server_name: str, revision: Revision) -> dict[str, str]:
+    return {
+        **labels.child_labels(server_name, revision.name),
+        labels.PHASE: labels.FETCHING if revision.is_fetched else labels.SERVING,
+    }
+
+
+def _own_spec(server_name: str, revision: Revision) -> dict[str, Any]:
+    served = revision.served
+    spec = {
+        "serviceAccountName": names.service_account(server_name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "priorityClassName": served.priority_class_name,
+        "terminationGracePeriodSeconds": grace_seconds(revision),
+        "topologySpreadConstraints": _spread(server_name, revision),
+        "initContainers": [make_fetch_container(server_name, revision)]
+        if revision.is_fetched
+        else [],
+        "containers": [make_server_container(server_name, revision)],
+        "volumes": _volumes(revision),
+    }
+    return {key: value for key, value in spec.items() if value not in ([], "")}
+
+
+def grace_seconds(revision: Revision) -> int:
+    return PRE_STOP_SECONDS + revision.served.runtime.drain_seconds + GRACE_SLACK_SECONDS
+
+
+def _spread(server_name: str, revision: Revision) -> list[dict[str, Any]]:
+    selector = {"matchLabels": labels.revision_selector(server_name, revision.name)}
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": selector,
+        }
+        for key in _TOPOLOGIES[revision.served.spread]
+    ]
+
+
+def _volumes(revision: Revision) -> list[dict[str, Any]]:
+    temporary = {"name": TEMPORARY_VOLUME, "emptyDir": {}}
+    model = revision.served.model
+    if model.is_file:
+        return [temporary]
+    if model.is_on_claim:
+        claim = {"claimName": model.location.partition("/")[0], "readOnly": True}
+        return [{"name": MODEL_VOLUME, "persistentVolumeClaim": claim}, temporary]
+    return [{"name": MODEL_VOLUME, "emptyDir": {}}, temporary]
+
+
+def user_overlay(template: PodTemplate) -> dict[str, Any]:
+    dumped = template.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    overlay: dict[str, Any] = canonical_quantities(dumped)
+    return overlay
+
+
+def _protected(ours: dict[str, Any]) -> dict[str, Any]:
+    containers = {
+        kind: [_promises(container) for container in ours["spec"].get(kind, [])]
+        for kind in ("initContainers", "containers")
+    }
+    return {
+        "metadata": {"labels": ours["metadata"]["labels"]},
+        "spec": {
+            "automountServiceAccountToken": False,
+            **{kind: kept for kind, kept in containers.items() if kept},
+        },
+    }
+
+
+def _promises(container: dict[str, Any]) -> dict[str, Any]:
+    """Of one of our containers: its name, its variables, the port that is probed and served."""
+    own = [v for v in container["env"] if v["name"].startswith(OWN_ENV_PREFIX)]
+    promised = {"name": container["name"], "env": own}
+    return {**promised, "ports": container["ports"]} if "ports" in container else promised
+
+
+def _secured(template: dict[str, Any]) -> dict[str, Any]:
+    """Containers of the user's own are as restricted as ours, unless they say otherwise."""
+    spec = template["spec"]
+    secured = {
+        kind: [_restricted(container) for container in spec[kind]]
+        for kind in ("initContainers", "containers")
+        if kind in spec
+    }
+    return {**template, "spec": {**spec, **secured}}
+
+
+def _restricted(container: dict[str, Any]) -> dict[str, Any]:
+    if container["name"] in {SERVER, FETCH}:
+        return container
+    context = overlaid(RESTRICTED, container.get("securityContext", {}))
+    return {**container, "securityContext": context}
+
+
+def job_overlay(template: PodTemplate) -> dict[str, Any]:
+    """Where and as whom the user's pods run, for a pod that has none of their containers."""
+    overlay = user_overlay(template)
+    others = ("containers", "initContainers", "volumes", "topologySpreadConstraints")
+    kept = {key: value for key, value in overlay.get("spec", {}).items() if key not in others}
+    return {**overlay, "spec": kept}
