@@ -49,6 +49,7 @@ class Leadership:
         self._terms = terms
         self._wall_clock = wall_clock
         self._held_until = 0.0
+        self._mine: Manifest | None = None  # as of our last write
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = 0.0
         self.gained = asyncio.Event()
@@ -84,9 +85,9 @@ class Leadership:
         self._held_until = 0.0
         self._publish()
         try:
-            lease = await self._client.get(LEASE, self._where)
+            lease = self._mine or await self._client.get(LEASE, self._where)
             if lease["spec"].get("holderIdentity") == self._identity:
-                await self._put(lease, holder="", duration=1)
+                await self._put(lease, holder="", term=1)
         except ClusterError as failure:
             log.warning("the Lease could not be released: %s", failure)
 
@@ -100,6 +101,8 @@ class Leadership:
             log.warning("the Lease could not be read or written: %s", failure)
 
     async def _take(self) -> bool:
+        if self._mine is not None:
+            return await self._put(self._mine, holder=self._identity, term=self._terms.duration)
         try:
             lease = await self._client.get(LEASE, self._where)
         except NotFound:
@@ -107,11 +110,7 @@ class Leadership:
         if not self._may_take(lease):
             self._held_until = 0.0
             return False
-        try:
-            await self._put(lease, holder=self._identity, duration=self._terms.duration)
-        except Conflict:
-            return False
-        return True
+        return await self._put(lease, holder=self._identity, term=self._terms.duration)
 
     def _may_take(self, lease: Manifest) -> bool:
         spec = lease.get("spec") or {}
@@ -127,25 +126,30 @@ class Leadership:
             "apiVersion": LEASE.api_version,
             "kind": LEASE.kind,
             "metadata": {"namespace": self._where.namespace, "name": self._where.name},
-            "spec": self._spec({}, holder=self._identity, duration=self._terms.duration),
+            "spec": self._spec({}, holder=self._identity, term=self._terms.duration),
         }
         try:
-            await self._client.create(LEASE, self._where.namespace, lease)
+            self._mine = await self._client.create(LEASE, self._where.namespace, lease)
         except Conflict:
             return False
         return True
 
-    async def _put(self, lease: Manifest, *, holder: str, duration: float) -> None:
+    async def _put(self, lease: Manifest, *, holder: str, term: float) -> bool:
         """Against the version that we read: of two who take it, one gets a Conflict."""
-        spec = self._spec(lease.get("spec") or {}, holder=holder, duration=duration)
+        spec = self._spec(lease.get("spec") or {}, holder=holder, term=term)
         version = lease["metadata"]["resourceVersion"]
-        await self._client.replace(LEASE, lease | {"spec": spec}, version=version)
+        self._mine = None  # unless the answer says so
+        try:
+            self._mine = await self._client.replace(LEASE, lease | {"spec": spec}, version=version)
+        except Conflict:
+            return False
+        return True
 
-    def _spec(self, old: Manifest, *, holder: str, duration: float) -> dict[str, Any]:
+    def _spec(self, old: Manifest, *, holder: str, term: float) -> dict[str, Any]:
         now = self._wall_clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = old | {
             "holderIdentity": holder,
-            "leaseDurationSeconds": max(1, round(duration)),
+            "leaseDurationSeconds": max(1, round(term)),
             "renewTime": now,
         }
         if old.get("holderIdentity") != holder:
