@@ -218,13 +218,13 @@ def _images(options: argparse.Namespace) -> int:
     specs = image_specs(
         options.parts or tuple(Part), variant=options.variant, torch_index=options.torch_index
     )
-    names = [spec.name for spec in specs] if options.print else build_images(specs)
+    names = [spec.name() for spec in specs] if options.print else build_images(specs)
     print("\n".join(names))
     return 0
 
 
 def _load_image(options: argparse.Namespace) -> int:
-    names = options.images or [spec.name for spec in image_specs()]
+    names = options.images or [spec.name() for spec in image_specs()]
     load_images(names, target=options.to, cluster=options.name)
     return 0
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -46,8 +48,8 @@ class ImageSpec:
     torch_index: str = ""
 
     @property
-    def dockerfile(self) -> Path:
-        return REPOSITORY / f"Dockerfile.{self.part}"
+    def dockerfile(self) -> str:
+        return f"Dockerfile.{self.part}"
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -59,15 +61,15 @@ class ImageSpec:
     def repository(self) -> str:
         return f"{_REPOSITORY_PREFIX}{self.part}"
 
-    @property
-    def name(self) -> str:
-        return f"{self.repository}:{content_hash(self.inputs(), self.arguments)}"
+    def inputs(self) -> list[Path]:
+        """The files that the Dockerfile copies, relative to the checkout."""
+        code = source_files(REPOSITORY / f"{self.part}/modelserver_{self.part}")
+        lock = f"requirements/{self.part}.lock"
+        named = [Path(name) for name in (self.dockerfile, "LICENSE", lock)]
+        return named + [path.relative_to(REPOSITORY) for path in code]
 
-    def inputs(self) -> Iterator[Path]:
-        """The files that the Dockerfile copies."""
-        yield from (self.dockerfile, REPOSITORY / ".dockerignore", REPOSITORY / "LICENSE")
-        yield REPOSITORY / f"requirements/{self.part}.lock"
-        yield from source_files(REPOSITORY / f"{self.part}/modelserver_{self.part}")
+    def name(self, root: Path = REPOSITORY) -> str:
+        return f"{self.repository}:{content_hash(root, self.inputs(), self.arguments)}"
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -75,13 +77,33 @@ def source_files(folder: Path) -> list[Path]:
     return [path for path in paths if "__pycache__" not in path.parts]
 
 
-def content_hash(files: Iterator[Path], arguments: dict[str, str]) -> str:
+def content_hash(root: Path, files: Sequence[Path], arguments: Mapping[str, str]) -> str:
     digest = hashlib.sha256(repr(sorted(arguments.items())).encode())
     for path in files:
-        name = path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path.name
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"\0{name}\0{content}".encode())
+        content = hashlib.sha256((root / path).read_bytes()).hexdigest()
+        digest.update(f"\0{path}\0{content}".encode())
     return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedImage:
+    """A copy of the inputs and the name that belongs to just this copy.
+
+    Whoever edits a file during a build changes the next image, not the meaning of this name.
+    """
+
+    spec: ImageSpec
+    name: str
+    context: Path
+
+
+def stage(spec: ImageSpec, context: Path) -> StagedImage:
+    inputs = spec.inputs()
+    for path in inputs:
+        (context / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / path, context / path)
+    name = f"{spec.repository}:{content_hash(context, inputs, spec.arguments)}"
+    return StagedImage(spec=spec, name=name, context=context)
 
 
 def image_specs(
@@ -95,24 +117,28 @@ def image_specs(
 
 def build_images(specs: Sequence[ImageSpec]) -> list[str]:
     """Build what the engine does not have yet; return the names of all."""
-    if any(not docker_store.has_image(spec.name) for spec in specs):
-        with an_engine() as engine:
-            for spec in specs:
-                if not engine.has_image(spec.name):
-                    _build(engine, spec)
-    return [spec.name for spec in specs]
+    with tempfile.TemporaryDirectory(prefix="devcluster-images-") as scratch:
+        images = [stage(spec, Path(scratch) / spec.part) for spec in specs]
+        if not all(docker_store.has_image(image.name) for image in images):
+            with an_engine() as engine:
+                for image in images:
+                    _ensure_built(engine, image)
+    return [image.name for image in images]
 
 
-def _build(engine: Engine, spec: ImageSpec) -> None:
+def _ensure_built(engine: Engine, image: StagedImage) -> None:
+    if engine.has_image(image.name):
+        return
     base = base_image(engine)
-    arguments = {"BASE_IMAGE": base, **spec.arguments}
-    build_arguments = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    with step(f"building {spec.name} on {base}"):
-        argv = ["build", "--network=host", f"--file={spec.dockerfile}", f"--tag={spec.name}"]
-        _run_build(engine, [*argv, *build_arguments, str(REPOSITORY)], spec.part)
-    size = int(engine.docker("image", "inspect", "--format={{.Size}}", spec.name))
-    say(f"  {spec.name} has {size / 1e6:.0f} MB")
-    _remove_older(engine, spec)
+    arguments = {"BASE_IMAGE": base, **image.spec.arguments}
+    dockerfile = f"--file={image.context / image.spec.dockerfile}"
+    argv = ["build", "--network=host", dockerfile, f"--tag={image.name}"]
+    argv += [f"--build-arg={key}={value}" for key, value in arguments.items()]
+    with step(f"building {image.name} on {base}"):
+        _run_build(engine, [*argv, str(image.context)], image.spec.part)
+    size = int(engine.docker("image", "inspect", "--format={{.Size}}", image.name))
+    say(f"  {image.name} has {size / 1e6:.0f} MB")
+    _remove_older(engine, image)
 
 
 def _run_build(engine: Engine, argv: Sequence[str], part: Part) -> None:
@@ -133,11 +159,11 @@ def _run_build(engine: Engine, argv: Sequence[str], part: Part) -> None:
         raise CommandError(f"building the {part} image failed, see above; all of it is in {log}")
 
 
-def _remove_older(engine: Engine, spec: ImageSpec) -> None:
+def _remove_older(engine: Engine, image: StagedImage) -> None:
     """Only in our own engine: nobody else runs containers from it, and an image has gigabytes."""
     if not engine.is_ours:
         return
-    names = engine.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", spec.repository)
+    names = engine.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", image.spec.repository)
     for name in names.split():
-        if name != spec.name and not name.endswith(":<none>"):
+        if name != image.name and not name.endswith(":<none>"):
             remove_image(engine, name)
