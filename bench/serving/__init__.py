@@ -1,1 +1,1 @@
-"""What `bench.runtime` is made of: the model, the engines that serve it, the client, the figures."""
+"""What `bench.runtime` is made of: the model, the engines, the client, the figures."""

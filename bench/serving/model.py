@@ -22,6 +22,8 @@ from transformers import (
 from bench.serving import words
 from bench.serving.model_folder import SEED, is_complete, mark_complete
 
+_END = words.vocabulary().index(words.END_OF_TEXT)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.serving.model", description=__doc__)
@@ -40,7 +42,9 @@ def make_model() -> LlamaForCausalLM:
     with torch.no_grad():
         # A special token is never the most likely one: no answer ends early, and every token shows.
         model.lm_head.weight[: len(words.SPECIAL_TOKENS)] = 0
-    model.generation_config = GenerationConfig(do_sample=False, **_end_of_text())
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=_END, pad_token_id=_END
+    )
     return model.to(torch.bfloat16)
 
 
@@ -55,13 +59,9 @@ def _configuration() -> LlamaConfig:
         max_position_embeddings=2048,
         tie_word_embeddings=False,
         bos_token_id=None,
-        **_end_of_text(),
+        eos_token_id=_END,
+        pad_token_id=_END,
     )
-
-
-def _end_of_text() -> dict[str, int]:
-    end = words.vocabulary().index(words.END_OF_TEXT)
-    return {"eos_token_id": end, "pad_token_id": end}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

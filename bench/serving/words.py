@@ -48,7 +48,7 @@ def chat_token_ids(message: str) -> tuple[int, ...]:
 
 
 def messages(count: int, *, prompt_tokens: int, seed: int) -> Sequence[str]:
-    """Different random texts that make prompts of `prompt_tokens` tokens, chat template included."""
+    """Different random texts; with the chat template each makes `prompt_tokens` tokens."""
     chance = random.Random(seed)
     words = vocabulary()[len(SPECIAL_TOKENS) :]
     length = prompt_tokens - CHAT_TOKENS

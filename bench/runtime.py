@@ -1,0 +1,258 @@
+"""`python -m bench.runtime`: how fast the runtime answers, beside its peers, in one run.
+
+A Llama of 125 million random parameters in bf16 is served by each engine on this machine:
+
+  ours                                    modelserver-runtime serve, OpenAI chat route, streaming
+  generate                                model.generate() on static batches, in a process of its
+                                          own without HTTP: the best case of a static batch
+  transformers_serve                      transformers serve (one request after another), same route
+  transformers_serve_continuous_batching  transformers serve --continuous-batching, same route
+
+All engines run at the same time, one of them is asked at a time, in rounds that begin with another
+engine each; a figure is the median of its rounds. Nothing is left out: a request that fails is
+counted, and what other processes of the machine used is written beside every measurement.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from bench.results_file import Result, versions
+from bench.serving import figures, words
+from bench.serving.engines import (
+    Engine,
+    EngineFailed,
+    engine_environment,
+    engine_starters,
+    log_of,
+)
+from bench.serving.judging import judge
+from bench.serving.measurement import Measurement, Subject, Workload, measure
+from bench.serving.model_folder import SEED, is_complete, model_folder
+from bench.serving.peer_environment import peer_versions
+from bench.serving.processes import peak_memory_megabytes
+
+_SOFTWARE = ("torch", "transformers", "tokenizers", "fastapi", "uvicorn")
+_LEAST_REQUESTS = 3  # of one measurement; otherwise as many as are asked at the same time
+_WARM_UP_TOKENS = 4
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return asyncio.run(_Benchmark(arguments).run())
+    except KeyboardInterrupt:
+        print("interrupted: all engines are ended, no result was written", file=sys.stderr)
+        return 130
+    except EngineFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.runtime",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=3, help="repetitions (3)")
+    add("--minutes", type=float, default=10, help="no round begins that would end later (10)")
+    add("--concurrency", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="(1 8 32)")
+    add(
+        "--only",
+        nargs="+",
+        choices=list(engine_starters()),
+        metavar="ENGINE",
+        help="measure these engines; a result file is written only for all of them",
+    )
+    add("--prompt-tokens", type=int, default=128, help="length of each prompt (128)")
+    add("--output-tokens", type=int, default=64, help="length of each answer (64)")
+    add("--seconds", type=float, default=180, help="longest time of one measurement (180)")
+    add(
+        "--openmp-wait",
+        choices=("passive", "active"),
+        help="OMP_WAIT_POLICY of every engine (default: none, as they are shipped)",
+    )
+    add("--note", default="", help="what explains the figures, for the result file")
+    return parser
+
+
+class _Benchmark:
+    """One run, from the model's files to the result file."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._started = perf_counter()
+        self._workload = Workload(
+            prompt_tokens=arguments.prompt_tokens,
+            output_tokens=arguments.output_tokens,
+            requests={n: max(_LEAST_REQUESTS, n) for n in arguments.concurrency},
+            limit_seconds=arguments.seconds,
+        )
+        wait = arguments.openmp_wait
+        self._environment = engine_environment(**({"OMP_WAIT_POLICY": wait} if wait else {}))
+
+    async def run(self) -> int:
+        if not is_complete(model_folder()):
+            self._say(f"making the model in {model_folder()}")
+            await asyncio.to_thread(_make_model)
+        async with contextlib.AsyncExitStack() as stack:
+            engines = await self._start(stack)
+            measurements = await self._rounds(engines)
+            about_engines = _about(engines)
+        self._say("judging the answers of the first round")
+        verdicts = await judge(measurements, self._environment)
+        found = {
+            **figures.speed_figures(measurements),
+            **figures.correctness_figures(verdicts),
+            **figures.equality_figures(measurements),
+            **figures.failure_figures(measurements),
+            **about_engines,
+        }
+        self._finish(found, measurements)
+        return 1 if any(one.failures for one in measurements) else 0
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> dict[str, Engine]:
+        """One after another, so that none disturbs the start of another."""
+        engines: dict[str, Engine] = {}
+        for name, start in engine_starters().items():
+            if name in (self._arguments.only or [name]):
+                self._say(f"{name}: starting")
+                engines[name] = await stack.enter_async_context(
+                    start(model_folder(), self._environment)
+                )
+                self._say(f"{name}: ready after {engines[name].start_seconds:.1f} s, warming up")
+                await self._warm_up(name, engines[name])
+        return engines
+
+    async def _warm_up(self, name: str, engine: Engine) -> None:
+        """Short answers at each concurrency: what is made at the first request is made now."""
+        for concurrency in self._arguments.concurrency:
+            messages = self._messages(concurrency, seed=SEED + concurrency)
+            answers = await engine.answer(
+                messages, concurrency=concurrency, output_tokens=_WARM_UP_TOKENS
+            )
+            if failures := [answer.failure for answer in answers if answer.failure]:
+                raise EngineFailed(f"{name} does not answer: {failures[0]}; see {log_of(name)}")
+
+    async def _rounds(self, engines: Mapping[str, Engine]) -> list[Measurement]:
+        measurements: list[Measurement] = []
+        longest = 0.0
+        for number in range(1, self._arguments.rounds + 1):
+            began = self._elapsed()
+            if number > 1 and began + longest > 60 * self._arguments.minutes:
+                self._say(f"round {number} is left out: it would end after --minutes")
+                break
+            measurements += await self._round(number, engines)
+            longest = max(longest, self._elapsed() - began)
+        return measurements
+
+    async def _round(self, number: int, engines: Mapping[str, Engine]) -> list[Measurement]:
+        names = list(engines)
+        first = (number - 1) % len(names)
+        measurements = []
+        for concurrency, count in self._workload.requests.items():
+            messages = self._messages(count, seed=1000 * number + concurrency)
+            for name in names[first:] + names[:first]:
+                one = await measure(
+                    engines[name],
+                    messages,
+                    Subject(engine=name, concurrency=concurrency, round=number),
+                    self._workload,
+                )
+                self._say(_progress(one))
+                measurements.append(one)
+        return measurements
+
+    def _messages(self, count: int, *, seed: int) -> Sequence[str]:
+        return words.messages(count, prompt_tokens=self._workload.prompt_tokens, seed=seed)
+
+    def _finish(self, found: Mapping[str, float], measurements: Sequence[Measurement]) -> None:
+        for name, value in found.items():
+            print(f"  {name:72} {value:>10,}")
+        if self._arguments.only:
+            print("no result file: not all engines were measured")
+            return
+        result = Result(
+            bench="runtime",
+            command=" ".join(["python -m bench.runtime", *_flags()]),
+            software=versions(_SOFTWARE) | peer_versions(),
+            figures=found,
+            rounds=[one.as_round() for one in measurements],
+            note=f"{self._conditions(measurements)} {self._arguments.note}".strip(),
+        )
+        self._say(f"wrote {result.write()}")
+
+    def _conditions(self, measurements: Sequence[Measurement]) -> str:
+        """What was asked, and how quiet the machine was."""
+        work = self._workload
+        others = [one.others_busy_cores for one in measurements]
+        return (
+            f"Prompts of {work.prompt_tokens} tokens, answers of {work.output_tokens}, greedy; "
+            f"requests of one measurement: {_requests(work)}. "
+            f"Medians of {max(one.round for one in measurements)} rounds. "
+            f"OMP_WAIT_POLICY of all engines: {self._arguments.openmp_wait or 'not set'}. "
+            f"Meanwhile other processes used {median(others):.2f} cores (median of the "
+            f"measurements; at most {max(others):.2f})."
+        )
+
+    def _elapsed(self) -> float:
+        return perf_counter() - self._started
+
+    def _say(self, text: str) -> None:
+        print(f"{self._elapsed():5.0f} s  {text}", flush=True)
+
+
+def _make_model() -> None:
+    command = [sys.executable, "-m", "bench.serving.model", str(model_folder())]
+    subprocess.run(command, check=True)
+
+
+def _about(engines: Mapping[str, Engine]) -> dict[str, float]:
+    return {
+        **figures.per_engine("start_seconds", {n: e.start_seconds for n, e in engines.items()}),
+        **figures.per_engine(
+            "peak_rss_megabytes", {n: peak_memory_megabytes(e.pid) for n, e in engines.items()}
+        ),
+    }
+
+
+def _progress(one: Measurement) -> str:
+    numbers: dict[str, Any] = one.numbers()
+    speed = (
+        f"{numbers['tokens_per_second']:7.1f} tokens/s, first token after "
+        f"{numbers['first_token_milliseconds']:7.0f} ms"
+        if numbers
+        else "nothing"
+    )
+    failed = f", {len(one.failures)} failed: {one.failures[0]}" if one.failures else ""
+    quiet = f"(others use {one.others_busy_cores:.2f} cores)"
+    return (
+        f"round {one.round}, {one.concurrency:2} at a time, {one.engine}: {speed} {quiet}{failed}"
+    )
+
+
+def _requests(work: Workload) -> str:
+    return ", ".join(f"{count} at concurrency {n}" for n, count in work.requests.items())
+
+
+def _flags() -> list[str]:
+    """The command line without the note."""
+    shown = list(sys.argv[1:])
+    if "--note" in shown:
+        position = shown.index("--note")
+        del shown[position : position + 2]
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

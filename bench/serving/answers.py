@@ -1,0 +1,25 @@
+"""What one request gave: which tokens, and when they came."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Times are seconds since the request was sent; `failure` says why it does not count."""
+
+    message: str
+    token_ids: tuple[int, ...] = ()
+    first_token_seconds: float = 0.0
+    total_seconds: float = 0.0
+    failure: str = ""
+
+    @property
+    def seconds_per_token(self) -> float:
+        """After the first one."""
+        following = len(self.token_ids) - 1
+        return (self.total_seconds - self.first_token_seconds) / following if following else 0.0
+
+
+def succeeded(answers: Sequence[Answer]) -> list[Answer]:
+    return [answer for answer in answers if not answer.failure]

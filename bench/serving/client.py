@@ -1,0 +1,119 @@
+"""The load: a fixed number of streaming chat requests, a fixed number of them at a time.
+
+While the clock runs the client only notes bytes and times; it reads them afterwards, because it
+shares the machine with the server it measures.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import aiohttp
+import orjson
+
+from bench.serving import words
+from bench.serving.answers import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An OpenAI server: its base URL, and its name of the model."""
+
+    url: str
+    model: str
+
+
+@dataclass(slots=True)
+class Recording:
+    """Raw bytes of one answer with the times at which they came."""
+
+    message: str
+    sent: float = 0.0
+    pieces: list[tuple[float, bytes]] = field(default_factory=list)
+    failure: str = ""
+
+
+async def ask_all(
+    endpoint: Endpoint, messages: Sequence[str], *, concurrency: int, output_tokens: int
+) -> list[Recording]:
+    """Every message once, `concurrency` at a time, in order; a failure is part of the result."""
+    recordings = [Recording(message) for message in messages]
+    waiting = iter(recordings)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
+    connector = aiohttp.TCPConnector(limit=0)
+
+    async def ask_one_after_another(session: aiohttp.ClientSession) -> None:
+        for recording in waiting:
+            await _ask(session, endpoint, recording, output_tokens)
+
+    async with (
+        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(concurrency):
+            group.create_task(ask_one_after_another(session))
+    return recordings
+
+
+async def _ask(
+    session: aiohttp.ClientSession, endpoint: Endpoint, recording: Recording, output_tokens: int
+) -> None:
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": "user", "content": recording.message}],
+        "temperature": 0,
+        "max_tokens": output_tokens,
+        "stream": True,
+    }
+    recording.sent = perf_counter()
+    try:
+        async with session.post(f"{endpoint.url}/v1/chat/completions", json=body) as response:
+            async for piece in response.content.iter_any():
+                recording.pieces.append((perf_counter(), piece))
+            if response.status != 200:
+                recording.failure = f"status {response.status}: {_text(recording)[:300]}"
+    except (aiohttp.ClientError, TimeoutError) as error:
+        recording.failure = f"{type(error).__name__}: {error}"
+
+
+def answer_of(recording: Recording, *, output_tokens: int) -> Answer:
+    """Reads the events; an answer with another number of tokens than asked for is a failure."""
+    if recording.failure:
+        return Answer(message=recording.message, failure=recording.failure)
+    try:
+        parts = [(time, text) for time, event in _events(recording) if (text := _content(event))]
+        token_ids = words.token_ids("".join(text for _, text in parts))
+    except (ValueError, KeyError) as error:
+        return Answer(message=recording.message, failure=f"unreadable answer: {error!r}")
+    if len(token_ids) != output_tokens:
+        sentence = f"{len(token_ids)} tokens instead of {output_tokens}: {_text(recording)[-300:]}"
+        return Answer(message=recording.message, token_ids=token_ids, failure=sentence)
+    return Answer(
+        message=recording.message,
+        token_ids=token_ids,
+        first_token_seconds=parts[0][0] - recording.sent,
+        total_seconds=parts[-1][0] - recording.sent,
+    )
+
+
+def _events(recording: Recording) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Each server-sent event with the time at which its last byte came."""
+    rest = b""
+    for time, piece in recording.pieces:
+        *complete, rest = (rest + piece).split(b"\n\n")
+        for event in complete:
+            data = event.removeprefix(b"data:").strip()
+            if data and data != b"[DONE]" and event.startswith(b"data:"):
+                yield time, orjson.loads(data)
+
+
+def _content(event: dict[str, Any]) -> str:
+    if "error" in event:
+        raise ValueError(event["error"])
+    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+
+
+def _text(recording: Recording) -> str:
+    return b"".join(piece for _, piece in recording.pieces).decode(errors="replace")

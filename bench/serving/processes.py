@@ -1,0 +1,105 @@
+"""Starts and ends the engines' processes, and reads from /proc what they and the others use."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.results_file import REPOSITORY
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_GRACE_SECONDS = 5.0
+
+
+@contextlib.asynccontextmanager
+async def running(
+    command: Sequence[str], *, environment: Mapping[str, str], log: Path, talks: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process in a group of its own, which ends with the block, its children included.
+
+    `talks`: its standard input and output are pipes; otherwise its output goes to the log.
+    """
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=REPOSITORY,
+            env=dict(environment),
+            stdin=asyncio.subprocess.PIPE if talks else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if talks else output,
+            stderr=output,
+            start_new_session=True,
+            limit=1 << 26,
+        )
+    try:
+        yield process
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(process.wait()), _GRACE_SECONDS)
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and its living descendants have computed so far."""
+    return sum(_cpu_seconds_of_one(member) for member in _family(pid))
+
+
+def peak_memory_megabytes(pid: int) -> float:
+    """The sum of the largest resident sizes of a process and its living descendants."""
+    return sum(_peak_kilobytes(member) for member in _family(pid)) / 1000
+
+
+def machine_cpu_seconds() -> float:
+    """What all processes of the machine have computed since it started, waiting excluded."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _wait, interrupts, soft_interrupts, *_ = map(int, fields)
+    return (user + nice + system + interrupts + soft_interrupts) / _TICKS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quietness:
+    """How busy the machine is with other things: the load average, and cores used just now."""
+
+    load_average: float
+    busy_cores: float
+
+
+async def quietness(*, seconds: float = 1.0) -> Quietness:
+    """Looks while nothing is measured."""
+    before = machine_cpu_seconds()
+    await asyncio.sleep(seconds)
+    busy = (machine_cpu_seconds() - before) / seconds
+    return Quietness(load_average=round(os.getloadavg()[0], 2), busy_cores=round(busy, 2))
+
+
+def _family(pid: int) -> list[int]:
+    members = [pid]
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in path.read_text().split():
+                members += _family(int(child))
+    return members
+
+
+def _cpu_seconds_of_one(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+
+def _peak_kilobytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
