@@ -109,12 +109,30 @@ def kubectl(cluster: Cluster) -> Callable[..., str]:
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
     """A fresh one per test, under Pod Security "restricted"."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:50].strip(
-        "-"
-    )
+    name = namespace_name(request.node.name)
     make_namespace(kube, name)
     yield name
     kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def other_namespace(kube: Kube, namespace: str) -> Iterator[str]:
+    name = f"{namespace}-2"
+    make_namespace(kube, name)
+    yield name
+    kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="module")
+def module_namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
+    name = namespace_name(request.path.stem)
+    make_namespace(kube, name)
+    yield name
+    kube.delete(f"/api/v1/namespaces/{name}")
+
+
+def namespace_name(test: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", test.removeprefix("test_").lower())[:50].strip("-")
 
 
 def make_namespace(kube: Kube, name: str) -> None:
