@@ -67,8 +67,7 @@ def devcluster(*arguments: str, capture: bool = False) -> str:
 
 
 def build_images() -> Images:
-    devcluster("images")
-    tags = devcluster("images", "--print", capture=True).split()
+    tags = devcluster("images", capture=True).split()
     return Images(
         operator=next(tag for tag in tags if "operator" in tag),
         runtime=next(tag for tag in tags if "runtime" in tag),
@@ -84,7 +83,7 @@ class DevelopmentCluster:
     def up(self) -> Kubectl:
         devcluster("up", "--name", self.name)
         return Kubectl(
-            program=devcluster("program", "kubectl", capture=True),
+            program=devcluster("build", "kubectl", capture=True),
             kubeconfig=devcluster("kubeconfig", "--name", self.name, capture=True),
         )
 
