@@ -122,6 +122,25 @@ def test_a_failure_is_met_as_often_as_said(client, proxy):
     assert (statuses, failure.met) == ([503, 200], 1)
 
 
+def test_a_postponed_request_arrives_when_it_is_released(client, proxy, kube, namespace):
+    path = CONFIG_MAPS.format(namespace)
+    postponed = proxy.postpone()
+    impatient = httpx.Timeout(0.2)
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(path, json=config_map("one"), timeout=impatient)
+    assert postponed.arrived.is_set()
+    assert kube.get(f"{path}/one") is None
+    proxy.release(postponed)
+    assert postponed.answered.wait(5)
+    assert (postponed.status, bool(kube.get(f"{path}/one"))) == (201, True)
+
+
+def test_lists_can_be_forced_into_pages(client, proxy):
+    proxy.page_size = 1
+    answer = client.get("/api/v1/namespaces").json()
+    assert (len(answer["items"]), bool(answer["metadata"]["continue"])) == (1, True)
+
+
 def test_too_many_requests_says_when_to_come_back(client, proxy):
     with proxy.failing(429, retry_after=2):
         answer = client.get("/api/v1/namespaces")

@@ -19,6 +19,7 @@ class ApiRequest:
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    is_continued: bool = False  # asks for a further page of a list
 
     @property
     def is_write(self) -> bool:
@@ -46,6 +47,7 @@ class ApiRequest:
             subresource=subresource,
             namespace=namespace,
             name=name,
+            is_continued="continue" in query,
         )
 
 

@@ -8,7 +8,9 @@ Each replica of the operator gets a proxy of its own; the test controls it by pl
     proxy.kill_at(3, "after", process)    SIGKILL before or after the third write is forwarded
     proxy.fail(503, verbs={"list"})       answers instead of the API server, until it is mended
     proxy.fail(429, retry_after=2)        with Retry-After
+    proxy.page_size = 2                   lists come in small pages
     proxy.fail(410, where=is_continued)   the continue token of a paged list has expired
+    proxy.postpone(where)                 one request waits at the proxy until it is released
     proxy.revoke(token)                   401 for that token, as when it has expired
     proxy.cut_watches("services")         ends streams in the middle
     proxy.hold_watches()                  `with`: streams stay open and silent
@@ -32,12 +34,14 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from support.api_request import ApiRequest
 from support.faults import (
     DroppedEvents,
     Failure,
     KillPoint,
+    Postponed,
     Predicate,
     Seen,
     Side,
@@ -63,12 +67,14 @@ class FaultProxy:
         self.url = ""
         self.seen: list[Seen] = []
         self.lag_seconds = 0.0
+        self.page_size = 0
         self.held_back = 0  # events that wait for the end of hold_watches()
         self._upstream = upstream
         self._tls = ssl.create_default_context(cafile=str(ca_file))
         self._failures: list[Failure] = []
         self._dropped: list[DroppedEvents] = []
         self._kill_point: KillPoint | None = None
+        self._postponed: Postponed | None = None
         self._revoked: set[str] = set()
         self._streams: set[Stream] = set()
         self._dark = False
@@ -105,6 +111,14 @@ class FaultProxy:
 
     def spare(self) -> None:
         self._kill_point = None
+
+    def postpone(self, where: Predicate = is_counted) -> Postponed:
+        """The next matching request is forwarded only when it is released, whoever waits for it."""
+        self._postponed = Postponed(where=where)
+        return self._postponed
+
+    def release(self, postponed: Postponed) -> None:
+        self._loop.call_soon_threadsafe(postponed.released.set)
 
     def fail(
         self,
@@ -193,6 +207,9 @@ class FaultProxy:
         self._kill_point = None
         self._dark = False
         self.lag_seconds = 0.0
+        self.page_size = 0
+        if self._postponed is not None:
+            self.release(self._postponed)
         self._loop.call_soon_threadsafe(self._flowing.set)
 
     # -- the server --------------------------------------------------------------------------
@@ -257,18 +274,31 @@ class FaultProxy:
         if struck and struck.side == "before":
             struck.strike()
             return _broken(incoming)
+        postponed = await self._postpone(seen.request)
         async with self._ask(incoming, seen) as answer:
             body = await answer.read()
             seen.status = answer.status
+            if postponed:
+                postponed.answer(answer.status)
             if struck:
                 struck.strike()
                 return _broken(incoming)
             return web.Response(status=answer.status, body=body, headers=_passed_on(answer.headers))
 
+    async def _postpone(self, request: ApiRequest) -> Postponed | None:
+        postponed = self._postponed
+        if postponed is None or not postponed.takes(request):
+            return None
+        await postponed.released.wait()
+        return postponed
+
     def _ask(self, incoming: web.BaseRequest, seen: Seen) -> Any:
+        path = self._upstream + incoming.raw_path
+        if self.page_size and seen.request.verb == "list":
+            path = str(URL(path, encoded=True).update_query(limit=self.page_size))
         return self._session.request(
             incoming.method,
-            self._upstream + incoming.raw_path,
+            URL(path, encoded=True),
             data=seen.body or None,
             headers=_passed_on(incoming.headers),
         )

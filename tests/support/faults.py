@@ -100,6 +100,29 @@ class Failure:
 
 
 @dataclass(slots=True, kw_only=True)
+class Postponed:
+    """One request that is long on its way; `arrived` says that it waits at the proxy."""
+
+    where: Predicate
+    request: ApiRequest | None = None
+    status: int = 0  # what the API server answered in the end
+    arrived: threading.Event = field(default_factory=threading.Event)
+    answered: threading.Event = field(default_factory=threading.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def takes(self, request: ApiRequest) -> bool:
+        if self.request is not None or not self.where(request):
+            return False
+        self.request = request
+        self.arrived.set()
+        return True
+
+    def answer(self, status: int) -> None:
+        self.status = status
+        self.answered.set()
+
+
+@dataclass(slots=True, kw_only=True)
 class DroppedEvents:
     """Watch events that are kept from the client; `names` are those of the objects."""
 
