@@ -59,13 +59,15 @@ class Layer:
 
     diff_id: str
     chain_id: str
+    parent_id: str  # the chain id of the layer below, or empty
 
     @property
     def _database(self) -> Path:
         return _digest_file("layerdb", digest=self.chain_id)
 
     @property
-    def _files(self) -> Path:
+    def files(self) -> Path:
+        """The layer, unpacked."""
         cache_id = (self._database / "cache-id").read_text().strip()
         return engine_data() / DRIVER / cache_id / "diff"
 
@@ -78,7 +80,7 @@ class Layer:
 
     def content(self) -> Iterator[bytes]:
         """Headers as they were stored, and between them the files' content."""
-        files = self._files
+        files = self.files
         for entry in self._entries():
             if entry["type"] == _SEGMENT:
                 yield _payload(entry)
@@ -122,9 +124,10 @@ def stored_image(name: str) -> StoredImage | None:
         return None
     config = _digest_file("imagedb", "content", digest=digest).read_bytes()
     diff_ids = json.loads(config)["rootfs"]["diff_ids"]
+    chains = chain_ids(diff_ids)
     layers = [
-        Layer(diff_id=diff_id, chain_id=chain_id)
-        for diff_id, chain_id in zip(diff_ids, chain_ids(diff_ids), strict=True)
+        Layer(diff_id=diff_id, chain_id=chain_id, parent_id=parent_id)
+        for diff_id, chain_id, parent_id in zip(diff_ids, chains, ["", *chains[:-1]], strict=True)
     ]
     return StoredImage(name=name, config=config, layers=tuple(layers))
 

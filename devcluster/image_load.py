@@ -13,6 +13,7 @@ from devcluster.console import say, step
 from devcluster.docker_store import Layer, StoredImage
 from devcluster.engine import Engine, an_engine
 from devcluster.errors import ClusterStateError, CommandError
+from devcluster.layer_link import link_layers, release_layers
 from devcluster.node import containerd_socket
 from devcluster.node_up import ctr_command, images_on_node
 from devcluster.paths import ClusterFolder, cluster_folder
@@ -73,19 +74,25 @@ def _load(name: str, folder: ClusterFolder, ctr: Path) -> None:
         _load_from_engine(name, folder, ctr)
         return
     wanted = [layer for layer in image.layers if not _is_unpacked(layer, folder, ctr)]
+    argv = ctr_command(folder, ctr)
     with step(f"loading {name}: {len(wanted)} of {len(image.layers)} layers"):
-        _load_from_store(image, wanted, folder, ctr)
+        if link_layers(wanted, argv):
+            _import_archive(image, (), argv)
+            release_layers(wanted, argv)
+        else:
+            still = [layer for layer in wanted if not _is_unpacked(layer, folder, ctr)]
+            _import_archive(image, still, argv)
 
 
 def _is_unpacked(layer: Layer, folder: ClusterFolder, ctr: Path) -> bool:
     return succeeds([*ctr_command(folder, ctr), "snapshots", "info", layer.chain_id])
 
 
-def _load_from_store(
-    image: StoredImage, wanted: Sequence[Layer], folder: ClusterFolder, ctr: Path
-) -> None:
-    argv = [str(argument) for argument in (*ctr_command(folder, ctr), *_IMPORT)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as importer:
+def _import_archive(image: StoredImage, wanted: Sequence[Layer], ctr: Sequence[str | Path]) -> None:
+    argv = [str(argument) for argument in (*ctr, *_IMPORT)]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as importer:
         pipe = _opened(importer.stdin)
         try:
             docker_store.write_archive(image, wanted, pipe)
