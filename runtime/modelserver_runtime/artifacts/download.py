@@ -87,7 +87,7 @@ class Transfer:
     def __init__(self, downloader: Downloader, file: RemoteFile) -> None:
         self._downloader = downloader
         self._file = file
-        self._partial = partial_folder(downloader.directory) / _partial_name(file)
+        self._partial = partial_path(downloader.directory, file)
         self._hash: Hash = new_hash(file)
         self.size = 0
 
@@ -102,8 +102,9 @@ class Transfer:
             self._partial.touch()
         if self._partial.stat().st_size > self._file.size:
             self._partial.write_bytes(b"")
-        update_from(self._hash, self._partial)
         self.size = self._partial.stat().st_size
+        if self.size:
+            update_from(self._hash, self._partial)
         self._downloader.progress.found(self.size)
 
     def fetch_piece(self) -> None:
@@ -187,13 +188,13 @@ def disk_full(directory: Path, *, needed: int) -> DiskFull:
     )
 
 
+def partial_path(directory: Path, file: RemoteFile) -> Path:
+    """Named by path and contents: two equal files may be fetched at once."""
+    key = f"{file.path}\0{file.size}\0{expected_digest(file)}"
+    return partial_folder(directory) / hashlib.sha256(key.encode()).hexdigest()
+
+
 def partial_size(directory: Path, file: RemoteFile) -> int:
     """Bytes of a file that an earlier attempt has left."""
-    partial = partial_folder(directory) / _partial_name(file)
+    partial = partial_path(directory, file)
     return min(partial.stat().st_size, file.size) if partial.exists() else 0
-
-
-def _partial_name(file: RemoteFile) -> str:
-    """By path and contents: two equal files may be fetched at once."""
-    key = f"{file.path}\0{file.size}\0{expected_digest(file)}"
-    return hashlib.sha256(key.encode()).hexdigest()

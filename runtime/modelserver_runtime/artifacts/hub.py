@@ -1,6 +1,5 @@
 """Speaks to the hub; turns its failures into ours."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ from modelserver_runtime.errors import (
 
 # Seconds without a byte; the hub's own client waits without end by default.
 _TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
-_CHUNK_BYTES = 1 << 20
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)})
 _CLIENT = "modelserver-runtime"
 
@@ -113,7 +111,7 @@ class Hub:
                 follow_redirects=True,
             ) as response,
         ):
-            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
                 size = _size_after_slash(response.headers.get("Content-Range", ""))
                 yield Body(start=start, file_size=size, chunks=iter(()))
                 return
@@ -143,7 +141,7 @@ class Hub:
             raise self._failure_of(error, repository, revision) from error
         except httpx2.RequestError as error:
             raise TransientFailure(
-                f"{self._endpoint} does not answer ({_reason_of(error)})"
+                f"{self._endpoint} does not answer ({str(error) or type(error).__name__})"
             ) from error
 
     @contextmanager
@@ -234,13 +232,15 @@ def _remote_file(sibling: Any) -> RemoteFile:
 
 def _body_of(response: httpx2.Response) -> Body:
     content_range = response.headers.get("Content-Range", "")
-    is_part = response.status_code == httpx2.codes.PARTIAL_CONTENT
+    # As they come: bytes collected for a larger chunk would be lost when the connection breaks.
+    chunks = response.iter_bytes()
+    if response.status_code == httpx2.codes.PARTIAL_CONTENT:
+        start = int(content_range.removeprefix("bytes ").partition("-")[0])
+        return Body(start=start, file_size=_size_after_slash(content_range), chunks=chunks)
+    is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
     length = response.headers.get("Content-Length")
-    return Body(
-        start=int(content_range.removeprefix("bytes ").partition("-")[0]) if is_part else 0,
-        file_size=_size_after_slash(content_range) if is_part else int(length) if length else None,
-        chunks=response.iter_bytes(_CHUNK_BYTES),
-    )
+    size = int(length) if length and not is_compressed else None
+    return Body(start=0, file_size=size, chunks=chunks)
 
 
 def _size_after_slash(content_range: str) -> int | None:
@@ -255,12 +255,3 @@ def _retry_after(response: httpx2.Response) -> float | None:
         return float(limit.reset_in_seconds)
     wish = response.headers.get("Retry-After", "")
     return float(wish) if wish.isdecimal() else None
-
-
-def _reason_of(error: httpx2.RequestError) -> str:
-    cause = error.__cause__
-    while cause is not None and cause.__cause__ is not None:
-        cause = cause.__cause__
-    if isinstance(cause, socket.gaierror):
-        return "its name is not known to DNS"
-    return str(error) or type(error).__name__

@@ -83,7 +83,8 @@ class Patience:
     def _exhausted(self, failure: TransientFailure, waited_seconds: float) -> ArtifactUnreachable:
         wish = failure.retry_after_seconds
         asked = f", which asks to wait {wish:.0f} s" if wish is not None else ""
+        tries = "1 attempt" if self._failures == 1 else f"{self._failures} attempts"
         return ArtifactUnreachable(
-            f"{failure}{asked}; gave up after {self._failures} attempts in {waited_seconds:.0f} s",
+            f"{failure}{asked}; gave up after {tries} in {waited_seconds:.0f} s",
             hint="Check that it is up, and that pods may reach it (network policy, proxy, DNS).",
         )
