@@ -69,7 +69,7 @@ def find_target(
 def _refused_file(uri: str) -> Resolution:
     return Resolution(
         state=ResolutionState.REFUSED,
-        reason="FileNotAllowed",
+        reason="FileModelsNotAllowed",
         message=f"{uri} is a folder inside the runtime's image, which this operator does not allow",
     )
 

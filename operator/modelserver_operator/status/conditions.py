@@ -1,1 +1,246 @@
-"""The conditions of a ModelServer: what each says, and when its transition time moves."""
+"""The conditions of a ModelServer: what each says, and when its transition time moves.
+
+Ready          the revision that the spec asks for serves with all wanted replicas; Unknown while
+               it starts; False with the diagnosis' code when something is wrong
+Serving        the root Service leads to at least one ready pod, of whatever revision
+Progressing    something is still on its way
+ModelResolved  it is known exactly which files are served
+Degraded       only present when so: it serves, but less than it should, or not as it should
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelserver_operator.apis.status import (
+    Artifact,
+    ArtifactPhase,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Diagnosis,
+    Rollout,
+    RolloutPhase,
+)
+from modelserver_operator.plan.values import ResolutionState
+from modelserver_operator.status.artifact import progress_in_words
+from modelserver_operator.status.diagnosis.codes import OF_OBJECTS
+from modelserver_operator.status.explained import Explained
+from modelserver_operator.status.situation import Situation
+from modelserver_operator.status.timestamps import timestamp
+from modelserver_operator.status.wording import counted, sentences, shortened
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+class Reason(Explained):
+    """Why a condition is as it is; where something is wrong, the diagnosis' code stands instead."""
+
+    SERVING = "Serving", "The Service leads to ready pods."
+    SCALED_TO_ZERO = "ScaledToZero", "No replicas are wanted, and there are none."
+    SUSPENDED = "Suspended", "The spec asks for a pause: there are no pods."
+    RESOLVING = "Resolving", "The hub is being asked which commit the branch or tag is."
+    STARTING = "Starting", "Pods are being placed and started."
+    FETCHING = "Fetching", "The model's files are being fetched."
+    LOADING = "Loading", "The model is being loaded and warmed up."
+    ROLLING_OUT = "RollingOut", "A new revision starts while the old one serves."
+    SETTLING = "Settling", "The new revision serves; the old one is about to go."
+    REPLICAS_UNAVAILABLE = "ReplicasUnavailable", "Replicas that were ready are not any more."
+    NO_READY_REPLICA = "NoReadyReplica", "The Service leads to no ready pod."
+    COMPLETE = "Complete", "Everything is as the spec asks."
+    RESOLVED = "Resolved", "It is known exactly which files are served."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A condition without its bookkeeping."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the parts of the status say, of which conditions are the summary."""
+
+    situation: Situation
+    diagnosis: Diagnosis | None
+    artifact: Artifact
+    rollout: Rollout | None
+
+    @property
+    def has_lost_replicas(self) -> bool:
+        """This very spec was complete before: so replicas are missing that were there."""
+        situation = self.situation
+        last = situation.server.status.condition(ConditionType.READY)
+        if last is None or last.observed_generation != situation.server.metadata.generation:
+            return False
+        was_complete = last.status is TRUE or last.reason == Reason.REPLICAS_UNAVAILABLE
+        return was_complete and not situation.is_complete
+
+
+def conditions_of(report: Report) -> tuple[Condition, ...]:
+    situation = report.situation
+    findings = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
+    return merged(
+        situation.server.status.conditions,
+        [*findings, *_degraded(report)],
+        generation=situation.server.metadata.generation,
+        now=situation.now,
+    )
+
+
+def merged(
+    old: Sequence[Condition], findings: Sequence[Finding], *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    """`last_transition_time` moves only when `status` does."""
+    before = {condition.type: condition for condition in old}
+    return tuple(_merged(before, finding, generation, now) for finding in findings)
+
+
+def _merged(
+    before: Mapping[str, Condition], finding: Finding, generation: int, now: datetime
+) -> Condition:
+    last = before.get(finding.type)
+    is_same = last is not None and last.status is finding.status
+    return Condition(
+        type=finding.type.value,
+        status=finding.status,
+        observed_generation=generation,
+        last_transition_time=last.last_transition_time if last and is_same else timestamp(now),
+        reason=str(finding.reason),
+        message=shortened(sentences(finding.message)),
+    )
+
+
+def _ready(report: Report) -> Finding:
+    status, reason, message = _readiness(report)
+    return Finding(type=ConditionType.READY, status=status, reason=reason, message=message)
+
+
+def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
+    situation, diagnosis = report.situation, report.diagnosis
+    if situation.is_suspended:
+        return FALSE, Reason.SUSPENDED, "spec.suspend is true: no pods are wanted"
+    if diagnosis is not None:
+        return FALSE, diagnosis.code, sentences(replicas_in_words(situation), diagnosis.message)
+    if situation.is_complete and situation.wanted == 0:
+        return TRUE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pods are wanted"
+    if situation.is_complete:
+        return TRUE, Reason.SERVING, replicas_in_words(situation)
+    if report.has_lost_replicas:
+        return FALSE, Reason.REPLICAS_UNAVAILABLE, replicas_in_words(situation)
+    return UNKNOWN, *_on_its_way(report)
+
+
+def _on_its_way(report: Report) -> tuple[str, str]:
+    """Reason and message while nothing is wrong and not everything is there."""
+    situation, artifact = report.situation, report.artifact
+    words = sentences(replicas_in_words(situation), progress_in_words(artifact))
+    if report.rollout is not None and report.rollout.phase is RolloutPhase.STARTING:
+        rolling = f"revision {report.rollout.to} starts, {report.rollout.from_} serves"
+        return Reason.ROLLING_OUT, sentences(rolling, words)
+    if situation.plan.resolution.state is ResolutionState.RESOLVING:
+        return Reason.RESOLVING, _resolving_in_words(situation)
+    if situation.target_ready > 0 or artifact.phase is None:
+        return Reason.STARTING, words
+    return _REASONS_OF_PHASES[artifact.phase], words
+
+
+_REASONS_OF_PHASES: Mapping[ArtifactPhase, Reason] = {
+    ArtifactPhase.RESOLVING: Reason.RESOLVING,
+    ArtifactPhase.FETCHING: Reason.FETCHING,
+    ArtifactPhase.LOADING: Reason.LOADING,
+    ArtifactPhase.READY: Reason.STARTING,
+}
+
+
+def _serving(report: Report) -> Finding:
+    situation = report.situation
+    revision = situation.plan.serving_revision
+    ready = counted(situation.serving_ready, "ready replica")
+    if situation.is_serving:
+        message = f"revision {revision} serves with {ready}"
+        return _serving_finding(TRUE, Reason.SERVING, message)
+    return _serving_finding(FALSE, _why_not_serving(report), f"the Service leads to {ready}")
+
+
+def _serving_finding(status: ConditionStatus, reason: str, message: str) -> Finding:
+    return Finding(type=ConditionType.SERVING, status=status, reason=reason, message=message)
+
+
+def _why_not_serving(report: Report) -> str:
+    if report.situation.is_suspended:
+        return Reason.SUSPENDED
+    if report.situation.wanted == 0:
+        return Reason.SCALED_TO_ZERO
+    return report.diagnosis.code if report.diagnosis else Reason.NO_READY_REPLICA
+
+
+def _progressing(report: Report) -> Finding:
+    status, reason, message = _progress(report)
+    return Finding(type=ConditionType.PROGRESSING, status=status, reason=reason, message=message)
+
+
+def _progress(report: Report) -> tuple[ConditionStatus, str, str]:
+    situation, rollout = report.situation, report.rollout
+    if situation.is_suspended:
+        return FALSE, Reason.SUSPENDED, f"{counted(situation.replicas, 'pod')} left"
+    if report.diagnosis is not None:
+        return FALSE, report.diagnosis.code, report.diagnosis.message
+    if rollout is not None and rollout.phase is RolloutPhase.SETTLING:
+        message = f"revision {rollout.to} serves, the pods of other revisions are about to go"
+        return TRUE, Reason.SETTLING, message
+    if situation.is_complete:
+        return FALSE, Reason.COMPLETE, replicas_in_words(situation)
+    return TRUE, *_on_its_way(report)
+
+
+def _model_resolved(report: Report) -> Finding:
+    status, reason, message = _resolution(report)
+    kind = ConditionType.MODEL_RESOLVED
+    return Finding(type=kind, status=status, reason=reason, message=message)
+
+
+def _resolution(report: Report) -> tuple[ConditionStatus, str, str]:
+    situation, diagnosis = report.situation, report.diagnosis
+    resolution, uri = situation.plan.resolution, situation.server.spec.model.uri
+    match resolution.state:
+        case ResolutionState.RESOLVED if resolution.commit:
+            return TRUE, Reason.RESOLVED, f"{uri} is served at commit {resolution.commit}"
+        case ResolutionState.RESOLVED:
+            return TRUE, Reason.RESOLVED, f"{uri} is served as it is there"
+        case ResolutionState.RESOLVING if diagnosis is None or situation.is_suspended:
+            return UNKNOWN, Reason.RESOLVING, _resolving_in_words(situation)
+        case _ if diagnosis is not None:
+            return FALSE, diagnosis.code, diagnosis.message
+        case _:
+            message = resolution.message or f"{uri} is refused"
+            return FALSE, resolution.reason or Reason.NO_READY_REPLICA, message
+
+
+def _resolving_in_words(situation: Situation) -> str:
+    model = situation.server.spec.model
+    name = model.revision or "main"
+    waiting = situation.plan.resolution.message
+    return waiting or f"asking the hub which commit {name} of {model.location} is"
+
+
+def _degraded(report: Report) -> Iterator[Finding]:
+    situation, diagnosis = report.situation, report.diagnosis
+    kind = ConditionType.DEGRADED
+    serving = _serving(report).message
+    if diagnosis and (situation.is_serving or diagnosis.code in OF_OBJECTS):
+        message = sentences(serving, diagnosis.message)
+        yield Finding(type=kind, status=TRUE, reason=diagnosis.code, message=message)
+    elif situation.is_serving and not diagnosis and report.has_lost_replicas:
+        message = replicas_in_words(situation)
+        reason = Reason.REPLICAS_UNAVAILABLE
+        yield Finding(type=kind, status=TRUE, reason=reason, message=message)
+
+
+def replicas_in_words(situation: Situation) -> str:
+    noun = "replica" if situation.wanted == 1 else "replicas"
+    return f"{situation.target_ready} of {situation.wanted} {noun} ready"

@@ -1,9 +1,14 @@
 """Events: what a user should hear about, once, when it happens."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from modelserver_operator.apis.status import ConditionType
 from modelserver_operator.plan.values import Manifest
+from modelserver_operator.status.conditions import Reason
+from modelserver_operator.status.wording import sentences, shortened
 
 
 class EventType(StrEnum):
@@ -11,9 +16,18 @@ class EventType(StrEnum):
     WARNING = "Warning"
 
 
+class Action(StrEnum):
+    """What the operator was doing; the part of the status that the event is about."""
+
+    RESOLVE = "Resolve"
+    SERVE = "Serve"
+    ROLL_OUT = "RollOut"
+    DIAGNOSE = "Diagnose"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Fields as in events.k8s.io/v1; `message` is its `note`, at most 1024 characters."""
+    """Fields as in events.k8s.io/v1; `message` is its `note`, at most 1024 bytes."""
 
     type: EventType
     reason: str
@@ -23,4 +37,77 @@ class Event:
 
 def events_of(old_status: Manifest, new_status: Manifest) -> tuple[Event, ...]:
     """The transitions between two statuses as stored (`{}` for none); none if nothing changed."""
-    raise NotImplementedError
+    return (
+        *_resolution(old_status, new_status),
+        *_rollout(old_status, new_status),
+        *_readiness(old_status, new_status),
+        *_diagnosis(old_status, new_status),
+    )
+
+
+def _event(kind: EventType, reason: str, action: Action, *message: str) -> Event:
+    note = shortened(sentences(*message))
+    return Event(type=kind, reason=reason, action=action.value, message=note)
+
+
+def _normal(reason: str, action: Action, *message: str) -> Event:
+    return _event(EventType.NORMAL, reason, action, *message)
+
+
+def _condition(status: Manifest, kind: ConditionType) -> dict[str, Any]:
+    conditions = status.get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == kind), {})
+
+
+def _resolution(old: Manifest, new: Manifest) -> Iterator[Event]:
+    """A model that needs no hub is not worth an event."""
+    before = (old.get("artifact") or {}).get("resolvedRevision", "")
+    after = (new.get("artifact") or {}).get("resolvedRevision", "")
+    if after and after != before:
+        said = _condition(new, ConditionType.MODEL_RESOLVED).get("message", "")
+        yield _normal("Resolved", Action.RESOLVE, said)
+
+
+def _rollout(old: Manifest, new: Manifest) -> Iterator[Event]:
+    before, after = old.get("rollout") or {}, new.get("rollout") or {}
+    was, now = before.get("to", ""), after.get("to", "")
+    if was and now != was:
+        yield _end_of_rollout(before, new)
+    if now and now != was:
+        message = f"revision {now} starts to take over from {after.get('from', '')}"
+        yield _normal("RolloutStarted", Action.ROLL_OUT, message)
+
+
+def _end_of_rollout(rollout: Manifest, new: Manifest) -> Event:
+    serving, target = new.get("servingRevision", ""), rollout["to"]
+    if serving == target:
+        return _normal("RolloutFinished", Action.ROLL_OUT, f"revision {target} has taken over")
+    message = f"revision {target} is not wanted any more; revision {serving} serves"
+    return _normal("RolloutAbandoned", Action.ROLL_OUT, message)
+
+
+def _readiness(old: Manifest, new: Manifest) -> Iterator[Event]:
+    before, after = (_condition(status, ConditionType.READY) for status in (old, new))
+    if _is_suspended(after) != _is_suspended(before):
+        yield _suspension(after)
+    elif after.get("status") == "True" and before.get("status") != "True":
+        yield _normal("Ready", Action.SERVE, after.get("message", ""))
+    elif after.get("status") == "False" and before.get("status") == "True":
+        yield _event(EventType.WARNING, "NotReady", Action.SERVE, after.get("message", ""))
+
+
+def _is_suspended(ready: Manifest) -> bool:
+    return ready.get("reason") == Reason.SUSPENDED
+
+
+def _suspension(ready: Manifest) -> Event:
+    reason = "Suspended" if _is_suspended(ready) else "Resumed"
+    return _normal(reason, Action.SERVE, ready.get("message", ""))
+
+
+def _diagnosis(old: Manifest, new: Manifest) -> Iterator[Event]:
+    before, after = old.get("diagnosis") or {}, new.get("diagnosis") or {}
+    code = after.get("code", "")
+    if code and code != before.get("code", ""):
+        said = after.get("message", ""), after.get("hint", "")
+        yield _event(EventType.WARNING, code, Action.DIAGNOSE, *said)

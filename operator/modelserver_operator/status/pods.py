@@ -70,3 +70,8 @@ def failed_at(pod: Manifest) -> str:
 def _statuses(pod: Manifest) -> Iterator[Mapping[str, Any]]:
     for kind in ("initContainerStatuses", "containerStatuses"):
         yield from status_of(pod).get(kind) or ()
+
+
+def container_status(pod: Manifest, name: str) -> Mapping[str, Any]:
+    """Empty if the kubelet has said nothing about this container yet."""
+    return next((one for one in _statuses(pod) if one.get("name") == name), {})

@@ -61,7 +61,7 @@ class Situation:
 
     @property
     def target_pods(self) -> tuple[Manifest, ...]:
-        """Pods that decide about what the spec asks for: of its revision, or those that resolve it."""
+        """Pods that decide about what the spec asks for: of its revision, or of its Job."""
         if not self.plan.target_revision:
             jobs = {pods.name_of(job) for job in self.kept_children(JOB.kind)}
             return tuple(pod for pod in self.observed.pods if pods.job_of(pod) in jobs)

@@ -1,4 +1,4 @@
-"""Text of others made fit to be shown: bounded, on one line, without secrets; and numbers in words."""
+"""Makes text of others fit to be shown: bounded, on one line, without secrets. Numbers in words."""
 
 import re
 
@@ -9,7 +9,9 @@ LONGEST_HINT = 1024
 _CUT = "…"
 _REDACTED = "[redacted]"
 _SECRETS = (
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S),
+    re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+    ),
     re.compile(r"\b(hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA)[A-Za-z0-9_-]{8,}"),
     re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*)?"),
 )

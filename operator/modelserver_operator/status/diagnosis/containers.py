@@ -103,7 +103,7 @@ def said_in(text: str) -> Said:
 
 
 def report_in(text: str) -> Mapping[str, Any]:
-    """The JSON object that a command of the runtime left as its last line; empty if there is none."""
+    """The JSON object that a command of the runtime left as its last line; empty if none is."""
     last_line = text.strip().rpartition("\n")[2]
     try:
         report = json.loads(last_line)

@@ -20,8 +20,11 @@ _OF_SIGNALS = 128  # a shell's and the kubelet's exit code of signal n is 128 + 
 _KILLED = _OF_SIGNALS + signal.SIGKILL
 _STOPPED = frozenset({0, _OF_SIGNALS + signal.SIGTERM, _KILLED})
 _NO_SPACE = re.compile(r"\bENOSPC\b|No space left on device|Disk quota exceeded")
-_OUT_OF_STORAGE = re.compile(r"ephemeral[- ](local )?storage|EmptyDir volume|disk|inodes", re.I)
+_OUT_OF_STORAGE = re.compile(
+    r"ephemeral[- ](local )?storage|EmptyDir volume|disk|inodes", re.IGNORECASE
+)
 _OUT_OF_NODE_MEMORY = re.compile(r"low on resource: memory")
+_CODES_SAID: Mapping[str, Code] = {code.value: code for code in EXIT_CODES.values()}
 # The end of a log that explains a crash; what is longer is in `kubectl logs`.
 _LONGEST_LAST_WORDS = 640
 
@@ -53,7 +56,7 @@ def _after_eviction(code: Code) -> str:
 
 
 def ended(evidence: Evidence) -> Diagnosis | None:
-    """The first of the containers, in the order in which they start, that ended and was not well."""
+    """The first container, in the order in which they start, that ended and should not have."""
     for container, end in _ends(evidence):
         return _diagnosis(evidence, container, end)
     return None
@@ -75,8 +78,8 @@ def _diagnosis(evidence: Evidence, container: ContainerState, end: Ended) -> Dia
 
 def _code_of(evidence: Evidence, container: ContainerState, end: Ended) -> Code:
     """What it said, then what the kubelet says, then its exit code, then its last words."""
-    if end.said.code in EXIT_CODES.values():
-        return Code(end.said.code)
+    if end.said.code in _CODES_SAID:
+        return _CODES_SAID[end.said.code]
     if end.reason == _OUT_OF_MEMORY:
         return Code.OUT_OF_MEMORY
     if _was_too_slow(container, end):
@@ -122,7 +125,8 @@ def _in_words(code: Code, container: ContainerState, end: Ended) -> str:
     if code is Code.OUT_OF_MEMORY:
         limit = ((container.spec.get("resources") or {}).get("limits") or {}).get("memory")
         allowed = f"its limit of {limit}" if limit else "what the node has; it has no limit"
-        return f"{who} was killed (exit code {end.exit_code}) because it needed more memory than {allowed}"
+        killed = f"{who} was killed (exit code {end.exit_code})"
+        return f"{killed} because it needed more memory than {allowed}"
     if code is Code.LOAD_TIMEOUT:
         return _slow_in_words(who, container, end)
     words = last_part(clean(end.text), _LONGEST_LAST_WORDS)
@@ -147,7 +151,7 @@ def _exit_in_words(end: Ended) -> str:
 
 
 def deadline_exceeded(evidence: Evidence) -> Diagnosis | None:
-    """Nothing is known to be wrong, but no pod became ready for longer than the Deployment waits."""
+    """Nothing is known to be wrong, but no pod became ready while the Deployment waited."""
     if evidence.deployment is None or evidence.has_progress:
         return None
     progressing = pods.condition_of(evidence.deployment, "Progressing")

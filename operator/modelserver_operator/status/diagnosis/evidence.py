@@ -19,8 +19,8 @@ PATIENCE_WITH_JOBS = timedelta(minutes=1)
 class Evidence:
     """About the revision that the spec asks for, or about resolving it; never about an old one.
 
-    There are no `pods` and no `deployment` when as many pods are ready as are wanted: what went wrong
-    on the way is then overcome.
+    There are no `pods` and no `deployment` when as many pods are ready as are wanted: what went
+    wrong on the way is then overcome.
     """
 
     server: ModelServer

@@ -13,7 +13,7 @@ def hint_of(code: Code, server: ModelServer, container: ContainerState) -> str:
     return _HINTS[code](server, container)
 
 
-def _auth(server: ModelServer, _: ContainerState) -> str:
+def _auth(server: ModelServer, _container: ContainerState) -> str:
     model, credentials = server.spec.model, server.spec.model.credentials
     if credentials is None:
         return (
@@ -28,21 +28,21 @@ def _auth(server: ModelServer, _: ContainerState) -> str:
     )
 
 
-def _unreachable(server: ModelServer, _: ContainerState) -> str:
+def _unreachable(server: ModelServer, _container: ContainerState) -> str:
     return (
         f"Check that pods of namespace {server.namespace} reach the hub (DNS, proxy, network"
         " policies of others, MODELSERVER_OPERATOR_HUB_ENDPOINT of the operator); it is tried again"
     )
 
 
-def _refused(server: ModelServer, _: ContainerState) -> str:
+def _refused(server: ModelServer, _container: ContainerState) -> str:
     return (
-        f"Choose a model or revision with safetensors weights; if you trust {server.spec.model.uri},"
-        " set spec.model.allowPickle or spec.model.trustRemoteCode"
+        "Choose a model or revision with safetensors weights; if you trust"
+        f" {server.spec.model.uri}, set spec.model.allowPickle or spec.model.trustRemoteCode"
     )
 
 
-def _not_found(server: ModelServer, _: ContainerState) -> str:
+def _not_found(server: ModelServer, _container: ContainerState) -> str:
     model = server.spec.model
     if model.is_from_hub:
         return (
@@ -55,7 +55,7 @@ def _not_found(server: ModelServer, _: ContainerState) -> str:
     return f"Check that the image holds the model in {model.location} (spec.model.uri)"
 
 
-def _corrupt(server: ModelServer, _: ContainerState) -> str:
+def _corrupt(server: ModelServer, _container: ContainerState) -> str:
     model = server.spec.model
     if model.is_from_hub:
         return (
@@ -64,14 +64,14 @@ def _corrupt(server: ModelServer, _: ContainerState) -> str:
     return f"Copy the model to {model.uri} again and compare the checksums"
 
 
-def _unsupported(server: ModelServer, _: ContainerState) -> str:
+def _unsupported(server: ModelServer, _container: ContainerState) -> str:
     return (
         f"Choose another model, another spec.model.task (now {server.spec.model.task}), or engine"
         " Custom with an image that serves it"
     )
 
 
-def _disk_full(server: ModelServer, _: ContainerState) -> str:
+def _disk_full(server: ModelServer, _container: ContainerState) -> str:
     return (
         f"Raise {_limit(server, 'ephemeral-storage')}, or request as much of it as the model needs,"
         " so that the pod gets a node with enough space"
@@ -87,13 +87,13 @@ def _out_of_memory(server: ModelServer, container: ContainerState) -> str:
 
 def _load_timeout(server: ModelServer, container: ContainerState) -> str:
     return (
-        f"Give it more CPU ({_request(server, 'cpu')}) or a faster volume, serve a smaller model, or"
-        " allow more time: failureThreshold of the startupProbe of container"
-        f" {container.name} in spec.podTemplate.spec, and --load-timeout-seconds in spec.runtime.args"
+        f"Give it more CPU ({_request(server, 'cpu')}) or a faster volume, serve a smaller model,"
+        " or allow more time: --load-timeout-seconds in spec.runtime.args, and failureThreshold of"
+        f" the startupProbe of container {container.name} in spec.podTemplate.spec"
     )
 
 
-def _configuration(_: ModelServer, container: ContainerState) -> str:
+def _configuration(_server: ModelServer, container: ContainerState) -> str:
     return (
         "Correct spec.runtime.args, spec.runtime.env or what spec.podTemplate sets for container"
         f" {container.name}"

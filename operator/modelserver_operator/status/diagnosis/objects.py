@@ -27,7 +27,8 @@ def name_conflict(evidence: Evidence) -> Diagnosis | None:
         Code.NAME_CONFLICT,
         f"{names} of namespace {evidence.server.namespace} must belong to this ModelServer,"
         " but somebody else's object has this name; it is left as it is",
-        f"Delete {first.kind} {first.name} if it is not needed, or give the ModelServer another name.",
+        f"Delete {first.kind} {first.name} if it is not needed, or give the ModelServer another"
+        " name.",
     )
 
 

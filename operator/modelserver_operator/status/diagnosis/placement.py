@@ -19,7 +19,7 @@ _SCHEDULER_FAILED = ("Unschedulable", "SchedulerError")
 _TOO_MANY_PODS = "Too many pods"
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)"')
 _VOLUME = re.compile(
-    r"persistentvolumeclaim|PersistentVolumeClaim|persistent volume|volume node affinity|volume\(s\)"
+    r"persistentvolumeclaim|persistent volume|volume node affinity|volume\(s\)", re.IGNORECASE
 )
 _REJECTED_BY_NODE = re.compile(r"^OutOf([a-z][\w./-]*)$")
 
@@ -97,8 +97,8 @@ def unschedulable(evidence: Evidence) -> Diagnosis | None:
         return finding(
             Code.UNSCHEDULABLE,
             f"No node may run the pod: {message}",
-            "Compare nodeSelector, affinity and tolerations in spec.podTemplate.spec with the labels"
-            " and taints of the nodes (kubectl describe nodes).",
+            "Compare nodeSelector, affinity and tolerations in spec.podTemplate.spec with the"
+            " labels and taints of the nodes (kubectl describe nodes).",
         )
     return None
 
