@@ -123,7 +123,7 @@ class Model(ApiModel):
             field_path=".uri",
         ),
         Rule(
-            cel="self.revision == '' || self.uri.startsWith('hf://')",
+            cel="!has(self.revision) || self.revision == '' || self.uri.startsWith('hf://')",
             holds=_takes_revision,
             message="revision is only for hf:// models; remove it",
             field_path=".revision",
@@ -137,7 +137,7 @@ class Model(ApiModel):
         Rule(
             cel=(
                 "!self.trustRemoteCode || !self.uri.startsWith('hf://')"
-                " || self.revision.matches('^[0-9a-f]{40}$')"
+                " || (has(self.revision) && self.revision.matches('^[0-9a-f]{40}$'))"
             ),
             holds=_remote_code_is_pinned,
             message=(

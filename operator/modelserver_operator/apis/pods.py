@@ -1,6 +1,7 @@
 """`spec.network`, `spec.availability` and `spec.podTemplate`: how and where the pods run."""
 
 import ipaddress
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -20,10 +21,9 @@ from modelserver_operator.apis.types import (
     list_map,
 )
 
-OWN_LABEL_PREFIX = "modelserver.dev/"
+LABEL_KEY_LENGTH = 317  # a prefix of 253, a slash, a name of 63
 
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=316, pattern=LABEL_KEY)]
-LabelMap = Annotated[dict[LabelKey, LabelValue], Field(max_length=32)]
+LabelMap = Annotated[dict[str, LabelValue], Field(max_length=32)]
 Cidr = Annotated[str, StringConstraints(min_length=1, max_length=49)]
 
 
@@ -62,7 +62,7 @@ class IpBlock(ApiModel):
 
     rules = (
         Rule(
-            cel="isCIDR(self.cidr) && self.except.all(one, isCIDR(one))",
+            cel="isCIDR(self.cidr) && (!has(self.except) || self.except.all(one, isCIDR(one)))",
             holds=lambda block: all(_is_cidr(one) for one in (block.cidr, *block.except_)),
             message="cidr and except must be address ranges such as 10.0.0.0/8 or 2001:db8::/32",
         ),
@@ -88,7 +88,7 @@ class NetworkPeer(ApiModel):
                 != (peer.namespace_selector is not None or peer.pod_selector is not None)
             ),
             message=(
-                "a peer must have either ipBlock, or namespaceSelector and podSelector or one of them"
+                "a peer must have either ipBlock, or one or both of namespaceSelector and podSelector"
             ),
         ),
     )
@@ -148,25 +148,39 @@ class Availability(ApiModel):
     """PriorityClass of the pods."""
 
 
+def _is_label_key(key: str) -> bool:
+    return len(key) <= LABEL_KEY_LENGTH and re.search(LABEL_KEY, key) is not None
+
+
+def _keys_rule(field: str) -> Rule:
+    """Keys of maps have no schema of their own."""
+    return Rule(
+        cel=(
+            f"!has(self.{field}) || self.{field}.all(key, key.size() <= {LABEL_KEY_LENGTH}"
+            f" && key.matches('{LABEL_KEY}'))"
+        ),
+        holds=lambda metadata: all(map(_is_label_key, getattr(metadata, field))),
+        message=f"keys of {field} must be like team or example.com/team",
+        field_path=f".{field}",
+    )
+
+
 class PodTemplateMetadata(ApiModel):
     labels: LabelMap = Field(default_factory=dict)
     """More labels for the pods. Keys of modelserver.dev/ and app.kubernetes.io/ are the
     operator's."""
-    annotations: dict[LabelKey, Text] = Field(default_factory=dict, max_length=32)
+    annotations: dict[str, Text] = Field(default_factory=dict, max_length=32)
     """More annotations for the pods."""
 
     rules = (
+        _keys_rule("labels"),
+        _keys_rule("annotations"),
         Rule(
             cel=(
-                "self.labels.all(key, !key.startsWith('modelserver.dev/')"
+                "!has(self.labels) || self.labels.all(key, !key.startsWith('modelserver.dev/')"
                 " && !key.startsWith('app.kubernetes.io/'))"
             ),
-            holds=lambda metadata: (
-                not any(
-                    key.startswith((OWN_LABEL_PREFIX, "app.kubernetes.io/"))
-                    for key in metadata.labels
-                )
-            ),
+            holds=lambda metadata: not any(map(_is_own_label, metadata.labels)),
             message=(
                 "labels of modelserver.dev/ and app.kubernetes.io/ are set by the operator;"
                 " use another prefix"
@@ -174,6 +188,10 @@ class PodTemplateMetadata(ApiModel):
             field_path=".labels",
         ),
     )
+
+
+def _is_own_label(key: str) -> bool:
+    return key.startswith(("modelserver.dev/", "app.kubernetes.io/"))
 
 
 class OpenModel(ApiModel):

@@ -106,15 +106,27 @@ class Runtime(ApiModel):
     """More arguments for the server's command."""
 
 
-_Quantities = Annotated[
-    dict[
-        Annotated[
-            str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-A-Za-z0-9_./]+$")
-        ],
-        Quantity,
-    ],
-    Field(max_length=16),
-]
+_Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
+_COMPUTE = ("cpu", "memory", "ephemeral-storage")
+
+
+def _is_resource(name: str) -> bool:
+    return name in _COMPUTE or name.startswith("hugepages-") or "/" in name
+
+
+def _names_rule(field: str) -> Rule:
+    return Rule(
+        cel=(
+            f"!has(self.{field}) || self.{field}.all(name, name in {list(_COMPUTE)}"
+            " || name.startsWith('hugepages-') || name.contains('/'))"
+        ),
+        holds=lambda resources: all(map(_is_resource, getattr(resources, field))),
+        message=(
+            f"{field} must name cpu, memory, ephemeral-storage, hugepages-<size>,"
+            " or a device such as nvidia.com/gpu"
+        ),
+        field_path=f".{field}",
+    )
 
 
 class Resources(ApiModel):
@@ -122,3 +134,5 @@ class Resources(ApiModel):
     """What is reserved for each pod, e.g. cpu, memory, nvidia.com/gpu."""
     limits: _Quantities = Field(default_factory=dict)
     """What each pod may use at most."""
+
+    rules = (_names_rule("requests"), _names_rule("limits"))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetJsonSchemaHandler,
     StrictInt,
     StringConstraints,
     WithJsonSchema,
@@ -14,6 +15,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,12 @@ class Rule:
     holds: Callable[[Any], bool]
     message: str
     field_path: str = ""
+
+    @property
+    def validation(self) -> dict[str, str]:
+        """As an item of x-kubernetes-validations."""
+        path = {"fieldPath": self.field_path} if self.field_path else {}
+        return {"rule": self.cel, "message": self.message, **path}
 
 
 class ApiModel(BaseModel):
@@ -46,6 +55,17 @@ class ApiModel(BaseModel):
         use_attribute_docstrings=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Rules travel in the schema as the API server reads them."""
+        reference = handler(core_schema)
+        if cls.rules:
+            schema = handler.resolve_ref_schema(reference)
+            schema["x-kubernetes-validations"] = [rule.validation for rule in cls.rules]
+        return reference
 
     @model_validator(mode="after")
     def keeps_its_rules(self) -> Self:

@@ -47,7 +47,7 @@ class ModelServerSpec(ApiModel):
 
     rules = (
         Rule(
-            cel="self.engine != 'Custom' || self.runtime.image != ''",
+            cel="self.engine != 'Custom' || has(self.runtime.image) && self.runtime.image != ''",
             holds=lambda spec: spec.engine is not Engine.CUSTOM or spec.runtime.image != "",
             message="engine Custom requires runtime.image: the image that serves the model",
             field_path=".runtime.image",
