@@ -234,6 +234,7 @@ class FaultProxy:
             await self._stopped.wait()
             await self._cut(None)
             await runner.cleanup()
+        await asyncio.sleep(0.05)  # connections close in later turns of the loop
 
     def _wait_for[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)

@@ -136,6 +136,7 @@ class Stage:
                 for loop in loops:
                     loop.cancel()
             await answering.cleanup()
+        await asyncio.sleep(0.05)  # connections close in later turns of the loop
 
     async def _answer_progress(self) -> web.ServerRunner:
         async def answer(_request: web.BaseRequest) -> web.Response:
