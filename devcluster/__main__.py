@@ -148,7 +148,12 @@ def _add_images(commands: _Commands) -> None:
         "Layers that the node has are not copied again.",
     )
     _add_name(load)
-    load.add_argument("images", nargs="*", metavar="IMAGE", help="default: the project's images")
+    load.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="default: the project's images, built before if they have changed",
+    )
     load.add_argument(
         "--to",
         type=Target,
@@ -224,8 +229,9 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _load_image(options: argparse.Namespace) -> int:
-    names = options.images or [spec.name() for spec in image_specs()]
+    names = options.images or build_images(image_specs())
     load_images(names, target=options.to, cluster=options.name)
+    print("\n".join(names))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 from devcluster.kubeconfig import write_private
@@ -27,7 +28,7 @@ _FOLDERS = (
     "/var/lib/kubelet",
     "/var/log/containers",
 )
-_KUBELET_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
+_LISTENING_FOLDERS = ("/run/containerd/s", "/var/lib/kubelet/device-plugins")
 
 
 def _saved() -> Path:
@@ -53,21 +54,39 @@ def restore_machine() -> None:
     found = json.loads(_saved().read_text())
     for name, value in found["settings"].items():
         (_PROC / name).write_text(value)
-    if str(_KUBELET_SOCKET.parent) in found["absent"]:
-        _KUBELET_SOCKET.unlink(missing_ok=True)
-    for folder in map(Path, found["absent"]):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    for folder in set(_LISTENING_FOLDERS) & set(found["absent"]):
+        remove_dead_sockets(Path(folder))
+    for path in map(Path, found["absent"]):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     _saved().unlink()
+
+
+def remove_dead_sockets(folder: Path) -> None:
+    """Those of killed programs: nobody listens any more."""
+    for path in folder.glob("*"):
+        if path.is_socket() and not _is_listened_on(path):
+            path.unlink()
+
+
+def _is_listened_on(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def remove_shim_sockets(run: Path) -> None:
     """containerd puts them into one folder for all; each task's bootstrap file names its own."""
     for bootstrap in run.glob("containerd/io.containerd.runtime.v2.task/*/*/bootstrap.json"):
         address = json.loads(bootstrap.read_text()).get("address", "")
-        socket = Path(address.removeprefix("unix://"))
-        if socket.is_socket():
-            socket.unlink()
+        path = Path(address.removeprefix("unix://"))
+        if path.is_socket():
+            path.unlink()
 
 
 def remove_log_links(root: Path) -> None:

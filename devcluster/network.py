@@ -14,7 +14,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from devcluster.command import run, succeeds
-from devcluster.errors import MissingToolError
+from devcluster.errors import CommandError, MissingToolError
 from devcluster.paths import ClusterFolder
 from devcluster.record import ClusterRecord, Networks, routes_of
 
@@ -120,11 +120,17 @@ def _ensure_rule(folder: ClusterFolder, table: str, chain: str, rule: list[str])
 
 def remove_network(folder: ClusterFolder) -> None:
     """Remove the machine's side; the namespace goes with its last process and its mount."""
-    for link in json.loads(run(["ip", "-json", "link", "show"])):
-        if link.get("ifalias") == alias(folder):
-            run(["ip", "link", "delete", link["ifname"]])
+    for name in _links(alias(folder)):
+        succeeds(["ip", "link", "delete", name])  # it may just have gone with its namespace
+    if left := _links(alias(folder)):
+        raise CommandError(f"the network links {', '.join(left)} cannot be deleted")
     for table in ("nat", "filter"):
         _remove_rules(table, alias(folder))
+
+
+def _links(name: str) -> list[str]:
+    links = json.loads(run(["ip", "-json", "link", "show"]))
+    return [link["ifname"] for link in links if link.get("ifalias") == name]
 
 
 def _remove_rules(table: str, mark: str) -> None:
