@@ -50,7 +50,7 @@ class Leadership:
         self._wall_clock = wall_clock
         self._held_until = 0.0
         self._mine: Manifest | None = None  # as of our last write
-        self._seen: tuple[str, str] = ("", "")
+        self._seen = ""  # the version of somebody else's record, and when we first saw it
         self._seen_at = 0.0
         self.gained = asyncio.Event()
         self.lost = asyncio.Event()
@@ -113,13 +113,15 @@ class Leadership:
         return await self._put(lease, holder=self._identity, term=self._terms.duration)
 
     def _may_take(self, lease: Manifest) -> bool:
+        """Ours, nobody's, or not renewed for a whole term that we have watched ourselves."""
         spec = lease.get("spec") or {}
-        holder = str(spec.get("holderIdentity") or "")
-        record = (holder, str(spec.get("renewTime") or ""))
-        if record != self._seen:
-            self._seen, self._seen_at = record, self._now()
+        if spec.get("holderIdentity") in {None, "", self._identity}:
+            return True
+        version = lease["metadata"]["resourceVersion"]
+        if version != self._seen:
+            self._seen, self._seen_at = version, self._now()
         term = float(spec.get("leaseDurationSeconds") or self._terms.duration)
-        return holder in {"", self._identity} or self._now() > self._seen_at + term
+        return self._now() > self._seen_at + term
 
     async def _create(self) -> bool:
         lease = {
