@@ -1,1 +1,3 @@
 """The ModelServer runtime."""
+
+__version__ = "0.1.0"

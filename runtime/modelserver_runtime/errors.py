@@ -1,7 +1,7 @@
 """The runtime's errors.
 
 RuntimeFailure
-├── StartupFailure            ends the process; code and exit status are the contract with the operator
+├── StartupFailure            ends the process; its exit code is in the contract with the operator
 │   ├── InvalidConfiguration  2
 │   ├── ArtifactAuth          41
 │   ├── ArtifactUnreachable   42
@@ -123,6 +123,9 @@ class TaskNotSupported(RequestFailure): ...
 
 
 class RequestTooLarge(RequestFailure): ...
+
+
+class UnsupportedMedia(RequestFailure): ...
 
 
 class Overloaded(RequestFailure): ...

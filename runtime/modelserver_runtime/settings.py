@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(
         32, description="inputs that are computed together, for tasks other than TextGeneration"
     )
+    default_max_tokens: Annotated[int, Field(ge=0)] = Field(
+        4096, description="longest answer of a chat that does not say; 0: what the model can hold"
+    )
     max_list_items: Annotated[int, Field(ge=1)] = Field(
         2048, description="inputs or prompts of one request; beyond it 400"
     )

@@ -10,8 +10,9 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
+    exposition,
 )
-from prometheus_client import exposition
 
 _LABELS = ("model", "revision")
 # Seconds. Small models answer in milliseconds, large ones on a CPU in minutes.
@@ -37,6 +38,10 @@ _TOKEN_BUCKETS = (
     5,
 )
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+# When a series began, as a series of its own: nobody asks for it, and it doubles the page.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Telemetry:

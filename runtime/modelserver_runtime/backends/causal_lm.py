@@ -1,4 +1,4 @@
-"""Text generation with any causal language model of transformers, one key-value cache per sequence."""
+"""Text generation with any causal language model, one key-value cache per sequence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class _Sequence:
 
 
 class CausalLanguageModel:
-    """See `backends.base.GenerationBackend`. Computes each sequence by itself: correct before fast."""
+    """See `backends.base.GenerationBackend`. Computes each sequence by itself."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class CausalLanguageModel:
             try:
                 yield self._step_one(self._sequences[item.sequence_id], item.tokens)
             except (RuntimeError, IndexError, ValueError) as error:
-                # What torch and transformers raise for a computation that fails; other sequences go on.
+                # What torch and transformers raise when computing fails; other sequences go on.
                 yield TokenOutput(sequence_id=item.sequence_id, failure=_sentence(error))
 
     @torch.inference_mode()

@@ -149,7 +149,7 @@ def _likely_task(directory: Path, family: Family) -> Task:
     if (directory / "modules.json").is_file() and Task.EMBEDDINGS in family.value:
         return Task.EMBEDDINGS
     tagged = _TAGS.get(_pipeline_tag(directory))
-    if tagged in family.value:
+    if tagged is not None and tagged in family.value:
         return tagged
     task: Task = family.value[0]
     return task

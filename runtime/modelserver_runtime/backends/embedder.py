@@ -15,14 +15,17 @@ from modelserver_runtime.backends.base import EmbeddingItem, EmbeddingLimits
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
 from modelserver_runtime.errors import UnsupportedModel
 
+# From vectors [texts, tokens, dimensions] and a mask [texts, tokens, 1] to [texts, dimensions].
+type Reduction = Callable[[Tensor, Tensor], Tensor]
+
 _WARM_UP_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """How the vectors of tokens become one; from the files of sentence-transformers, if there are any."""
+    """How the vectors of tokens become one; from the files of sentence-transformers, if any."""
 
-    reduce: Callable[[Tensor, Tensor], Tensor]
+    reduce: Reduction
     dense: tuple[nn.Module, ...] = ()
     max_length: int | None = None
 
@@ -80,7 +83,8 @@ def read_pooling(directory: Path) -> Pooling:
     path = directory / "modules.json"
     if not path.is_file():
         return Pooling(reduce=_mean)
-    reduce, dense = _mean, []
+    reduce: Reduction = _mean
+    dense: list[nn.Module] = []
     for module in json.loads(path.read_text()):
         folder, kind = directory / module["path"], module["type"].rpartition(".")[2]
         match kind:
@@ -98,7 +102,7 @@ def read_pooling(directory: Path) -> Pooling:
     return Pooling(reduce=reduce, dense=tuple(dense), max_length=_max_length(directory))
 
 
-def _reduction(folder: Path) -> Callable[[Tensor, Tensor], Tensor]:
+def _reduction(folder: Path) -> Reduction:
     config = json.loads((folder / "config.json").read_text())
     names = [name for flag, name in _FLAGS.items() if config.get(flag)]
     names = names or [str(config.get("pooling_mode", "mean"))]

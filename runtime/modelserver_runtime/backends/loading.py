@@ -8,9 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends.machine import available_memory_bytes, usable_threads
@@ -33,6 +41,11 @@ _DTYPES = {
     Dtype.FLOAT16: torch.float16,
     Dtype.BFLOAT16: torch.bfloat16,
 }
+_PARTS: dict[str, Any] = {
+    "tokenizer": AutoTokenizer,
+    "image_processor": AutoImageProcessor,
+    "feature_extractor": AutoFeatureExtractor,
+}
 # Tokenizers without a limit of their own say 1e30.
 _LARGEST_LENGTH = 1 << 40
 # Of the memory that is free after loading, this share may hold keys and values.
@@ -41,7 +54,7 @@ _CACHE_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """`max_model_length` 0 means what the model was made for, `threads` 0 what the CPU limit allows."""
+    """0 means for `max_model_length` what the model was made for, for `threads` the CPU limit."""
 
     directory: Path
     name: str
@@ -59,6 +72,14 @@ class LoadOptions:
             "local_files_only": True,
             "trust_remote_code": self.trust_remote_code,
         }
+
+
+def stay_offline() -> None:
+    """What is missing in the directory is missing; transformers would ask the hub for it."""
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    log_settings: Any = transformers.logging
+    log_settings.disable_progress_bar()
+    log_settings.set_verbosity_error()
 
 
 def use_threads(wanted: int) -> int:
@@ -96,7 +117,8 @@ def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
             output_loading_info=True,
         )
         _require_complete(model, info)
-        return model.to(device()).eval().requires_grad_(requires_grad=False)
+        loaded: PreTrainedModel = model.to(device()).eval().requires_grad_(requires_grad=False)
+        return loaded
 
 
 def _dtype(options: LoadOptions) -> torch.dtype:
@@ -115,7 +137,8 @@ def _require_complete(model: PreTrainedModel, info: dict[str, Any]) -> None:
     mismatched = sorted(str(entry) for entry in info["mismatched_keys"])
     if absent := missing or mismatched:
         raise UnsupportedModel(
-            f"The files lack {len(absent)} weights that {type(model).__name__} needs, first {absent[0]}",
+            f"The files lack {len(absent)} weights that {type(model).__name__} needs, "
+            f"first {absent[0]}",
             hint="Choose the task that the model was trained for, or a model trained for this task.",
         )
 
@@ -125,27 +148,35 @@ def translated_errors() -> Iterator[None]:
     """Turns what transformers, safetensors and torch raise while loading into StartupFailures."""
     try:
         yield
-    except StartupFailure:
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise out_of_memory(error) from error
-    except SafetensorError as error:
-        raise ArtifactCorrupt(
-            f"The weights cannot be read: {error}", hint="Copy or fetch the model again."
-        ) from error
-    except OSError as error:
-        raise _disk_failure(error) from error
-    except ImportError as error:
-        raise UnsupportedModel(
-            f"The model needs a library that is not here: {_first_line(error)}",
-            hint="Use an image that holds this library.",
-        ) from error
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(error) from error
-        raise _not_loadable(error) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _not_loadable(error) from error
+    except _FOREIGN as error:
+        raise _translated(error) from error
+
+
+_FOREIGN = (
+    *(MemoryError, OSError, ImportError, RuntimeError, SafetensorError),
+    *(ValueError, KeyError, AttributeError, TypeError, IndexError),
+)
+
+
+def _translated(error: Exception) -> StartupFailure:
+    match error:
+        case MemoryError() | torch.OutOfMemoryError():
+            return out_of_memory(error)
+        case RuntimeError() if is_out_of_memory(error):
+            return out_of_memory(error)
+        case SafetensorError():
+            return ArtifactCorrupt(
+                f"The weights cannot be read: {error}", hint="Copy or fetch the model again."
+            )
+        case OSError():
+            return _disk_failure(error)
+        case ImportError():
+            return UnsupportedModel(
+                f"The model needs a library that is not here: {_first_line(error)}",
+                hint="Use an image that holds this library.",
+            )
+        case _:
+            return _not_loadable(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -184,6 +215,12 @@ def load_tokenizer(options: LoadOptions) -> TransformersTokenizer:
     with translated_errors():
         tokenizer = AutoTokenizer.from_pretrained(**options.arguments)
     return TransformersTokenizer(tokenizer, model_name=options.name)
+
+
+def load_part(name: str, options: LoadOptions) -> Any:
+    """What a pipeline needs beside the model: a tokenizer, or what prepares images or sound."""
+    with translated_errors():
+        return _PARTS[name].from_pretrained(**options.arguments)
 
 
 def model_length(
@@ -227,7 +264,7 @@ def cache_capacity_tokens(model: PreTrainedModel) -> int | None:
     if not layers or not heads:
         return None
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_token = 2 * layers * heads * width * model.dtype.itemsize
+    per_token: int = 2 * layers * heads * width * model.dtype.itemsize
     return int(_free_bytes() * _CACHE_SHARE) // per_token
 
 

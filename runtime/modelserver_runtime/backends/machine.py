@@ -10,7 +10,7 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def usable_threads(root: Path = CGROUP_ROOT, own: Path = _OWN_CGROUP) -> int:
-    """Whole processors: with more threads than that, the scheduler stops them all again and again."""
+    """Whole processors: with more threads, the kernel would stop them all again and again."""
     processors = len(os.sched_getaffinity(0))
     quotas = [quota for folder in _folders(root, own) if (quota := _cpu_quota(folder)) is not None]
     return max(1, int(min([processors, *quotas])))

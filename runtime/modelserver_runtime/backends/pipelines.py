@@ -9,22 +9,31 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import Pipeline
 
 from modelserver_runtime.backends.base import TaskItem
 from modelserver_runtime.backends.media import blank_image, read_image, read_sound, silence
 from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
 from modelserver_runtime.settings import Task
 
+# transformers types each attribute of a pipeline as one of many; the task decides which it is.
+type Pipeline = Any
+
+_TEXT = ("tokenizer",)
+_IMAGE = ("image_processor",)
+_SOUND = ("feature_extractor",)
 _TWO_LABELS = {"candidate_labels": ["first", "second"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineTask:
-    """`prepare` makes the pipeline's input of an item's; `sample` is what warm-up asks."""
+    """`prepare` makes the pipeline's input of an item's; `sample` is what warm-up asks.
+
+    `parts` are what the pipeline needs beside the model, by the names of its arguments.
+    """
 
     pipeline: str
     auto_class: Any
+    parts: Sequence[str] = _TEXT
     prepare: Callable[[Pipeline, Any], Any]
     sample: Callable[[Pipeline], TaskItem]
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -118,30 +127,35 @@ PIPELINE_TASKS: Mapping[Task, PipelineTask] = {
     Task.IMAGE_CLASSIFICATION: PipelineTask(
         pipeline="image-classification",
         auto_class=transformers.AutoModelForImageClassification,
+        parts=_IMAGE,
         prepare=_image,
         sample=_sample_image,
     ),
     Task.ZERO_SHOT_IMAGE_CLASSIFICATION: PipelineTask(
         pipeline="zero-shot-image-classification",
         auto_class=transformers.AutoModelForZeroShotImageClassification,
+        parts=(*_TEXT, *_IMAGE),
         prepare=_image,
         sample=_sample_labelled_image,
     ),
     Task.OBJECT_DETECTION: PipelineTask(
         pipeline="object-detection",
         auto_class=transformers.AutoModelForObjectDetection,
+        parts=_IMAGE,
         prepare=_image,
         sample=_sample_image,
     ),
     Task.AUDIO_CLASSIFICATION: PipelineTask(
         pipeline="audio-classification",
         auto_class=transformers.AutoModelForAudioClassification,
+        parts=_SOUND,
         prepare=_sound,
         sample=_sample_sound,
     ),
     Task.SPEECH_RECOGNITION: PipelineTask(
         pipeline="automatic-speech-recognition",
         auto_class=(transformers.AutoModelForCTC, transformers.AutoModelForSpeechSeq2Seq),
+        parts=(*_TEXT, *_SOUND),
         prepare=_sound,
         sample=_sample_sound,
     ),

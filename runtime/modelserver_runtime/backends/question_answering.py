@@ -1,4 +1,4 @@
-"""Answers a question with words of a text; transformers has no pipeline for it any more."""
+"""Answers a question with words of a text; transformers 5 has no pipeline for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -22,10 +22,12 @@ from modelserver_runtime.backends.embedder import Embedder, read_pooling
 from modelserver_runtime.backends.loading import (
     LoadOptions,
     cache_capacity_tokens,
+    load_part,
     load_tokenizer,
     load_weights,
     model_length,
     read_ahead,
+    stay_offline,
     translated_errors,
     use_threads,
 )
@@ -42,6 +44,7 @@ type Load = Callable[[LoadOptions, Identity], tuple[PreTrainedModel, Backend]]
 
 def load_model(options: LoadOptions, task: Task, progress: Progress) -> LoadedModel:
     """A model that has answered once; every failure is a StartupFailure."""
+    stay_offline()
     policy = ArtifactPolicy(
         allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
     )
@@ -71,7 +74,7 @@ def _describe(model: PreTrainedModel, identity: Identity, threads: int) -> Model
 def _load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Backend]:
     tokenizer = load_tokenizer(options)
     model = load_weights(transformers.AutoModelForCausalLM, options)
-    generation = model.generation_config or GenerationConfig()
+    generation = model.generation_config
     limits = GenerationLimits(
         max_model_length=model_length(model, tokenizer, options),
         vocabulary_size=model.config.get_text_config().vocab_size,
@@ -144,18 +147,16 @@ def _load_pipeline(options: LoadOptions, identity: Identity) -> tuple[PreTrained
     task = PIPELINE_TASKS[identity.task]
     model = load_weights(_auto_class(task.auto_class, identity), options)
     with translated_errors():
-        pipeline: Any = transformers.pipeline(
+        make: Any = transformers.pipeline
+        pipeline = make(
             task.pipeline,
             model=model,
-            tokenizer=str(options.directory),
-            feature_extractor=str(options.directory),
-            image_processor=str(options.directory),
             device=model.device,
-            trust_remote_code=options.trust_remote_code,
+            **{part: load_part(part, options) for part in task.parts},
         )
     if identity.task is Task.ZERO_SHOT_CLASSIFICATION and pipeline.entailment_id == -1:
         raise UnsupportedModel(
-            f"The labels of the model are {', '.join(model.config.label2id)}; "
+            f"The labels of the model are {', '.join(model.config.label2id or ())}; "
             "zero-shot classification needs one that begins with entail",
             hint="Use a model trained for natural language inference, or TextClassification.",
         )

@@ -30,7 +30,7 @@ class Sampler:
             self._generator.manual_seed(parameters.seed % 2**63)
 
     def sample(self, logits: Tensor) -> tuple[int, TokenLogprobs | None]:
-        """The next token from float32 logits of shape [vocabulary]; they may be changed in place."""
+        """The next token from float32 logits of shape [vocabulary], which may be changed."""
         wanted = self._parameters.logprobs
         logprobs = torch.log_softmax(logits, dim=-1) if wanted is not None else None
         token_id = self._choose(self._adjusted(logits))
@@ -87,7 +87,7 @@ class Sampler:
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Keeps the most likely tokens whose probabilities before each of them sum to less than `top_p`."""
+    """Keeps each token for which the likelier ones sum to less than `top_p`."""
     probabilities, order = torch.softmax(logits, dim=-1).sort(descending=True)
     excluded = probabilities.cumsum(-1) - probabilities >= top_p
     excluded[0] = False

@@ -1,4 +1,4 @@
-"""Summaries, translations and other text from text; transformers has no pipelines for them any more."""
+"""Summaries, translations and other text from text; transformers 5 has no pipelines for them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,8 +46,9 @@ class TextToText:
         parameters = dict(item.parameters)
         languages = {name: parameters.pop(name, None) for name in _LANGUAGES}
         options = self._language_options(languages)
+        generate: Any = self._model.generate
         encoding = self._encode(self._prefix(languages) + item.inputs)
-        output = self._model.generate(**encoding, **parameters, **options)
+        output = generate(**encoding, **parameters, **options)
         text = self._tokenizer.decode(output[0].tolist())
         return {_OUTPUT_NAMES[self._task]: text.strip()}
 

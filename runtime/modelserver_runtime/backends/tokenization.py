@@ -5,7 +5,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
 
 from modelserver_runtime.errors import InvalidRequest
 
@@ -17,13 +16,14 @@ _CONTEXT_TOKENS = 6
 class TransformersTokenizer:
     """See `backends.base.Tokenizer`."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, model_name: str) -> None:
+    def __init__(self, tokenizer: Any, *, model_name: str) -> None:
         self._tokenizer = tokenizer
         self._model_name = model_name
         self.token_bytes = lru_cache(maxsize=65536)(self._token_bytes)
 
     @property
-    def inner(self) -> PreTrainedTokenizerBase:
+    def inner(self) -> Any:
+        """A `PreTrainedTokenizerBase`, whose two kinds have no common type."""
         return self._tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class TransformersTokenizer:
     ) -> tuple[int, ...]:
         if not self._tokenizer.chat_template and not options.get("chat_template"):
             raise InvalidRequest(
-                f"The model {self._model_name} has no chat template, so it cannot hold a conversation; "
+                f"The model {self._model_name} has no chat template, so it cannot chat; "
                 "send a prompt to /v1/completions instead"
             )
         try:
@@ -81,7 +81,7 @@ class TransformersTokenizer:
 
 
 class WindowedTextStream:
-    """Decodes a window of the last tokens each time, since a token's text depends on its neighbours."""
+    """Decodes the last tokens together, since a token's text depends on its neighbours."""
 
     def __init__(
         self, tokenizer: TransformersTokenizer, *, context: Sequence[int], skip_special_tokens: bool

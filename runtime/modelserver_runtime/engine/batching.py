@@ -1,4 +1,4 @@
-"""Answers items of many requests in common batches: the steps in the thread, and their asyncio front."""
+"""Answers items of many requests in common batches: steps in the thread, and their front."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """A batch holds at most `max_items`, whose costs sum to at most `max_cost` (one item always fits)."""
+    """Of one batch: its items, and the sum of their costs; one item always fits."""
 
     max_items: int
     max_cost: int
@@ -27,7 +27,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Ticket[Item]:
-    """One item on its way; `future` belongs to the event loop and is never touched in the thread."""
+    """One item on its way; `future` is only set on the event loop."""
 
     item: Item
     cost: int

@@ -1,13 +1,13 @@
-"""Turns the tokens of one sequence into what its client sees: text, finish reason, log probabilities."""
+"""Turns the tokens of one sequence into what its client sees."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from modelserver_runtime.backends.base import (
     SamplingParameters,
+    Tokenizer,
     TokenLogprobs,
     TokenOutput,
-    Tokenizer,
 )
 from modelserver_runtime.engine.stop import StopMatcher
 
@@ -39,8 +39,8 @@ class GeneratedToken:
 class Delta:
     """What is new since the last delta of the sequence.
 
-    `completion_tokens` counts all tokens so far, an end token included. `tokens` is empty unless log
-    probabilities were asked for.
+    `completion_tokens` counts all tokens so far, an end token included. `tokens` is empty unless
+    log probabilities were asked for.
     """
 
     text: str

@@ -1,10 +1,10 @@
-"""Decides which sequences compute which tokens in the next step; pure: no tensors, threads or clock.
+"""Decides which tokens the next step computes; pure: no tensors, threads or clock.
 
     add → waiting ──admitted, first come first served──▶ running ──finish──▶ gone
              └────────────── cancel or deadline ────────────┴──────────────▶ gone
 
-A step first gives one token to every running sequence that is decoding, so that no answer stalls; what
-is left of the token budget goes to prompts, the oldest first, in chunks.
+A step first gives one token to every running sequence that is decoding, so that no answer stalls;
+what is left of the token budget goes to prompts, the oldest first, in chunks.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from modelserver_runtime.backends.base import SequenceSpec, Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
-    """`max_batch_tokens` per step; `max_cached_tokens` over all running sequences (None: no bound)."""
+    """`max_batch_tokens` per step; `max_cached_tokens` of all running sequences (None: any)."""
 
     max_running: int
     max_batch_tokens: int

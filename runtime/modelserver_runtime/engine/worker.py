@@ -35,6 +35,21 @@ class Heartbeat:
         return 0.0 if began is None else max(0.0, now - began)
 
 
+class AnyWorker(Protocol):
+    """What health and shutdown need of a worker."""
+
+    @property
+    def heartbeat(self) -> Heartbeat: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    @property
+    def died(self) -> asyncio.Event: ...
+
+    def stop(self, timeout_seconds: float) -> None: ...
+
+
 class Worker[Command, Event]:
     """Events of one step reach `deliver` in one call on the event loop."""
 
@@ -56,6 +71,7 @@ class Worker[Command, Event]:
         self._wake = threading.Condition()
         self._stopping = False
         self.heartbeat = Heartbeat()
+        self.died = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
@@ -83,7 +99,11 @@ class Worker[Command, Event]:
                 self._step()
         except Exception:
             log.exception("The model's thread died")
-            self._call(self._on_death)
+            self._call(self._note_death)
+
+    def _note_death(self) -> None:
+        self._on_death()
+        self.died.set()
 
     def _take_commands(self) -> bool:
         """Waits until there is something to do; False when the worker is to end."""

@@ -1,0 +1,258 @@
+"""The command line: modelserver-runtime serve | fetch | resolve."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, get_args
+
+from modelserver_runtime.app.listening import listen
+from modelserver_runtime.app.loader import fetch_then_load, hub_of, load, source_of
+from modelserver_runtime.artifacts import (
+    ArtifactSummary,
+    Progress,
+    fetch,
+    print_progress,
+    repository_of,
+    resolve,
+    serve_progress,
+)
+from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
+from modelserver_runtime.settings import (
+    PREFIX,
+    Settings,
+    flag_of,
+    load_settings,
+    variable_of,
+)
+
+log = logging.getLogger("modelserver_runtime")
+
+_HUB = "hf://"
+_TERMINATION_LOG = Path("/dev/termination-log")
+# The kubelet reads no more of a termination message.
+_LONGEST_MESSAGE_BYTES = 4096
+_INTERRUPTED = 130
+_TERMINATED = 143
+_DESCRIPTION = """\
+Serves one Hugging Face model over HTTP: OpenAI's routes, and /predict for other tasks.
+
+  modelserver-runtime serve --model ./my-model
+  modelserver-runtime serve --model hf://Qwen/Qwen3-0.6B --port 8000
+"""
+_COMMANDS = {
+    "serve": "load a model and serve it until SIGTERM or Ctrl-C",
+    "fetch": "bring a model from the hub into a directory",
+    "resolve": "say which commit a branch or tag of a model is",
+}
+_EPILOGUE = "Every flag can also be set by the variable behind it; a flag wins."
+
+
+def main() -> NoReturn:
+    code = run(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A thread of torch may still be computing, and the interpreter's own end would wait for it.
+    os._exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code: 0, or that of the contract with the operator."""
+    try:
+        chosen = vars(_parser().parse_args(arguments))
+        return _run(chosen.pop("command"), chosen)
+    except StartupFailure as failure:
+        return _fail(failure)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:
+        log.exception("The command failed")
+        message = f"{type(error).__name__}: {error}"
+        return _fail(RuntimeCrash(message, hint="The log has the whole trace."))
+
+
+def _run(command: str, flags: Mapping[str, Any]) -> int:
+    settings = load_settings(**_settings_of(flags))
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    _quiet_libraries()
+    match command:
+        case "serve":
+            _serve(settings, is_fetching=str(flags.get("model") or "").startswith(_HUB))
+        case "fetch":
+            _report(_with_progress(settings, _fetch))
+        case _:
+            _report(_with_progress(settings, _resolve))
+    return 0
+
+
+def _settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what was given, so that the environment keeps its say."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    model = given.pop("model", None)
+    if model is not None:
+        given |= _model_settings(model)
+    if "aliases" in given:
+        given["aliases"] = [alias for alias in given["aliases"].split(",") if alias]
+    return given
+
+
+def _model_settings(model: str) -> dict[str, Any]:
+    """A directory, or a model of the hub, which is kept in the user's cache."""
+    if not model.startswith(_HUB):
+        return {"model_directory": Path(model).expanduser().resolve()}
+    repository = repository_of(model)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return {
+        "model_uri": model,
+        "model_directory": cache / "modelserver" / repository.replace("/", "--"),
+        "served_name": os.environ.get(f"{PREFIX}SERVED_NAME") or repository.rpartition("/")[2],
+    }
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidConfiguration(message, hint=f"See {self.prog} --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="modelserver-runtime",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=text, description=text.capitalize(), epilog=_EPILOGUE
+        )
+        _add_flags(command, name)
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    what = "directory, or hf://ORGANISATION/NAME" if command == "serve" else "hf://..."
+    parser.add_argument("--model", help=f"{what} (short for --model-uri and --model-directory)")
+    for name, field in Settings.model_fields.items():
+        # A secret on the command line is seen by everybody on the machine.
+        if name == "hf_token" or (command != "serve" and name not in _ARTIFACT_FIELDS):
+            continue
+        choices = _choices(field.annotation)
+        text = f"{field.description} [{variable_of(name)}, now {_shown(field.default)}]"
+        options: dict[str, Any] = {"help": text.replace("%", "%%"), "dest": name}
+        if field.annotation is bool:
+            options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+        elif choices:
+            options |= {"choices": choices, "metavar": "|".join(choices)}
+        else:
+            options |= {"metavar": name.rpartition("_")[2].upper()}
+        parser.add_argument(flag_of(name), **options)
+
+
+_ARTIFACT_FIELDS = frozenset(
+    {
+        *("model_uri", "model_revision", "model_directory", "allow_pickle", "trust_remote_code"),
+        *("hub_endpoint", "host", "port", "termination_log", "log_level"),
+    }
+)
+
+
+def _choices(annotation: Any) -> list[str]:
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return [str(member) for member in annotation]
+    return [str(value) for value in get_args(annotation) if isinstance(value, str)]
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(default, default=str) if default != () else "[]"
+
+
+def _serve(settings: Settings, *, is_fetching: bool) -> None:
+    listening = listen(settings.host, settings.port)
+    from modelserver_runtime.app.server import serve  # noqa: PLC0415  takes a second
+
+    serve(settings, listening, fetch_then_load if is_fetching else load, _say)
+
+
+def _with_progress(
+    settings: Settings, work: Callable[[Settings, Progress], ArtifactSummary]
+) -> ArtifactSummary:
+    signal.signal(signal.SIGTERM, _terminate)
+    progress = Progress()
+    with (
+        serve_progress(progress, host=settings.host, port=settings.port),
+        print_progress(progress, _say),
+    ):
+        return work(settings, progress)
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    """The first process of a container gets no default handler."""
+    os._exit(_TERMINATED)
+
+
+def _fetch(settings: Settings, progress: Progress) -> ArtifactSummary:
+    return fetch(
+        source_of(settings),
+        directory=settings.model_directory,
+        hub=hub_of(settings),
+        progress=progress,
+    )
+
+
+def _resolve(settings: Settings, progress: Progress) -> ArtifactSummary:
+    return resolve(source_of(settings), hub=hub_of(settings), progress=progress)
+
+
+def _report(summary: ArtifactSummary) -> None:
+    _terminal_message(summary.as_json())
+    print(json.dumps(summary.as_json()))
+
+
+def _fail(failure: StartupFailure) -> int:
+    message = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+    _terminal_message(message)
+    print(f"error: {failure.code}: {failure.message}", file=sys.stderr)
+    if failure.hint:
+        print(f"hint: {failure.hint}", file=sys.stderr)
+    return failure.exit_code
+
+
+def _terminal_message(content: Mapping[str, Any]) -> None:
+    """The default file exists in pods only; settings may be unreadable, so they are not asked."""
+    wanted = os.environ.get(f"{PREFIX}TERMINATION_LOG")
+    if not wanted and not _TERMINATION_LOG.exists():
+        return
+    path = Path(wanted) if wanted else _TERMINATION_LOG
+    text = json.dumps(content)
+    if len(text) > _LONGEST_MESSAGE_BYTES:
+        shortened = str(content.get("message", ""))[: _LONGEST_MESSAGE_BYTES // 2]
+        text = json.dumps({**content, "message": shortened, "hint": ""})
+    try:
+        path.write_text(text)
+    except OSError as error:
+        print(f"The last message could not be written to {path}: {error}", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _quiet_libraries() -> None:
+    """Their progress bars and advice are for notebooks."""
+    for name in ("httpx", "httpx2", "httpcore", "uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

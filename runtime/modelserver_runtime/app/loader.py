@@ -1,0 +1,114 @@
+"""Loads the model in a thread of its own, while the event loop answers probes."""
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import Callable
+
+from modelserver_runtime.artifacts import (
+    ArtifactPolicy,
+    HubAccess,
+    ModelSource,
+    Phase,
+    Progress,
+    fetch,
+)
+from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.errors import LoadTimeout, RuntimeCrash, StartupFailure
+from modelserver_runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+type Load = Callable[[Settings, Progress], LoadedModel]
+
+
+def load(settings: Settings, progress: Progress) -> LoadedModel:
+    """Imports torch, which takes seconds: so not before the socket is open."""
+    from modelserver_runtime.backends.loading import LoadOptions  # noqa: PLC0415
+    from modelserver_runtime.backends.registry import load_model  # noqa: PLC0415
+
+    options = LoadOptions(
+        directory=settings.model_directory,
+        name=settings.api_name,
+        dtype=settings.dtype,
+        max_model_length=settings.max_model_length,
+        allow_pickle=settings.allow_pickle,
+        trust_remote_code=settings.trust_remote_code,
+        threads=settings.threads,
+    )
+    return load_model(options, settings.task, progress)
+
+
+def fetch_then_load(settings: Settings, progress: Progress) -> LoadedModel:
+    """For a laptop, where no init container has fetched the model."""
+    progress.enter(Phase.FETCHING)
+    fetch(
+        source_of(settings),
+        directory=settings.model_directory,
+        hub=hub_of(settings),
+        progress=progress,
+    )
+    return load(settings, progress)
+
+
+def hub_of(settings: Settings) -> HubAccess:
+    return HubAccess(endpoint=settings.hub_endpoint, token=settings.hf_token)
+
+
+def source_of(settings: Settings) -> ModelSource:
+    policy = ArtifactPolicy(
+        allow_pickle=settings.allow_pickle, trust_remote_code=settings.trust_remote_code
+    )
+    return ModelSource(uri=settings.model_uri, revision=settings.model_revision, policy=policy)
+
+
+async def load_in_thread(load_model: Load, settings: Settings, progress: Progress) -> LoadedModel:
+    """Every failure is a StartupFailure; a thread that is too late is left behind."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[LoadedModel] = loop.create_future()
+
+    def work() -> None:
+        try:
+            model = load_model(settings, progress)
+            gc.collect()
+            gc.freeze()
+        except StartupFailure as failure:
+            _settle(loop, result, failure)
+        except Exception as error:
+            log.exception("Loading failed")
+            crash = RuntimeCrash(
+                f"Loading failed: {type(error).__name__}: {error}",
+                hint="The log has the whole trace.",
+            )
+            _settle(loop, result, crash)
+        else:
+            _settle(loop, result, model)
+
+    threading.Thread(target=work, name="loader", daemon=True).start()
+    try:
+        async with asyncio.timeout(settings.load_timeout_seconds):
+            return await result
+    except TimeoutError as error:
+        raise LoadTimeout(
+            f"The model was not ready after {settings.load_timeout_seconds:.0f} s "
+            f"({progress.report().phase})",
+            hint="Give it more processors, choose a smaller model, or raise the time to load.",
+        ) from error
+
+
+def _settle(
+    loop: asyncio.AbstractEventLoop,
+    future: "asyncio.Future[LoadedModel]",
+    outcome: LoadedModel | StartupFailure,
+) -> None:
+    def settle() -> None:
+        if future.done():
+            return
+        if isinstance(outcome, StartupFailure):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)

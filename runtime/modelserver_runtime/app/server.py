@@ -1,0 +1,162 @@
+"""The serving process: listens at once, loads, serves, drains, ends.
+
+SIGTERM: not ready ─▶ new requests still answered, connections closed after each (lame duck)
+         ─▶ no new connections, requests that are running finish (drain) ─▶ end
+Ctrl-C:  the same without the lame duck, since no load balancer has to notice
+a second signal: end at once
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from modelserver_runtime.app.application import create_asgi, create_context
+from modelserver_runtime.app.listening import BACKLOG
+from modelserver_runtime.app.loader import Load, load_in_thread
+from modelserver_runtime.artifacts import print_progress
+from modelserver_runtime.engine.service import ModelService, start_service
+from modelserver_runtime.errors import RuntimeCrash
+from modelserver_runtime.rest.context import ServerContext
+from modelserver_runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Longer than clients and proxies keep an idle connection, so that it is they who close it.
+_KEEP_ALIVE_SECONDS = 75
+# For requests that are failing because the model's thread died.
+_CRASH_DRAIN_SECONDS = 2.0
+_WORKER_STOP_SECONDS = 1.0
+_SIGNAL_EXIT_BASE = 128
+
+type Say = Callable[[str], None]
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its own signal handling."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self, drain_seconds: float) -> None:
+        """Stops listening; running requests have `drain_seconds` to finish."""
+        self.config.timeout_graceful_shutdown = drain_seconds  # type: ignore[assignment]
+        self.should_exit = True
+
+
+def serve(settings: Settings, listening: socket.socket, load_model: Load, say: Say) -> None:
+    """Returns when drained; raises StartupFailure if the model cannot be served."""
+    context = create_context(settings, clock=time.monotonic, wall_clock=time.time)  # noqa: TID251
+    config = uvicorn.Config(
+        create_asgi(context),
+        http="httptools",
+        loop="uvloop",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        backlog=BACKLOG,
+    )
+    process = _Process(context, _Listener(config), say)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(process.run(load_model, listening))
+
+
+class _Process:
+    def __init__(self, context: ServerContext, listener: _Listener, say: Say) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._listener = listener
+        self._say = say
+        self._stop = asyncio.Event()
+        self._signal: signal.Signals | None = None
+
+    async def run(self, load_model: Load, listening: socket.socket) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        host, port = listening.getsockname()[:2]
+        self._say(f"Listening on http://{host}:{port}; loading {self._settings.api_name}")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listener.serve(sockets=[listening]))
+            try:
+                await self._live(load_model, f"http://{host}:{port}")
+            finally:
+                self._listener.should_exit = True
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._signal is not None:
+            log.warning("A second signal: ending at once")
+            os._exit(_SIGNAL_EXIT_BASE + number)
+        self._signal = number
+        self._stop.set()
+
+    async def _live(self, load_model: Load, url: str) -> None:
+        service = await self._start(load_model)
+        if service is None:
+            return
+        self._announce(service, url)
+        try:
+            await self._until_end(service)
+        finally:
+            service.worker.stop(_WORKER_STOP_SECONDS)
+
+    async def _start(self, load_model: Load) -> ModelService | None:
+        """None if a signal came before the model was there."""
+        lifecycle, settings = self._context.lifecycle, self._settings
+        with print_progress(lifecycle.progress, self._say):
+            loading = asyncio.ensure_future(
+                load_in_thread(load_model, settings, lifecycle.progress)
+            )
+            await _first_of(loading, self._stop)
+        if not loading.done():
+            loading.cancel()
+            self._say("Ended before the model was loaded")
+            return None
+        model = loading.result()
+        service = start_service(model, settings, self._context.telemetry, self._context.clock)
+        lifecycle.became_ready(service)
+        return service
+
+    def _announce(self, service: ModelService, url: str) -> None:
+        what = service.description
+        self._say(
+            f"Ready: {self._settings.api_name} ({what.architecture}, {what.task}, "
+            f"{what.parameters / 1e6:.1f} M parameters, {what.dtype}, {what.device}, "
+            f"{what.threads} threads); try {url}/docs"
+        )
+
+    async def _until_end(self, service: ModelService) -> None:
+        died = asyncio.ensure_future(service.worker.died.wait())
+        await _first_of(died, self._stop)
+        if died.done():
+            self._listener.end(_CRASH_DRAIN_SECONDS)
+            raise RuntimeCrash("The model's thread died", hint="The log has the whole trace.")
+        died.cancel()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        is_interactive = self._signal is signal.SIGINT
+        total = self._settings.drain_seconds
+        lame_duck = 0.0 if is_interactive else min(self._settings.lame_duck_seconds, total)
+        self._context.lifecycle.begin_drain()
+        self._say(f"Draining for at most {total:.0f} s; a second signal ends at once")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), lame_duck)
+        self._listener.end(total - lame_duck)
+
+
+async def _first_of(future: "asyncio.Future[Any]", event: asyncio.Event) -> None:
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({future, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()

@@ -1,0 +1,39 @@
+"""Notices that a client has gone, and stops the work for it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive
+
+
+class ClientDisconnected(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def until_disconnect[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled if the client goes first.
+
+    The request's body must have been read: the next message then is the end of the connection.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnected
+    finally:
+        await _end(working)
+        await _end(watching)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: "asyncio.Future[Any]") -> None:
+    """Cancels a task and waits until it has cleaned up."""
+    task.cancel()
+    await asyncio.wait({task})

@@ -1,0 +1,80 @@
+"""/generate: text in, text out, without roles or choices."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from modelserver_runtime.engine.engine import Deltas, GenerationEngine
+from modelserver_runtime.engine.output import TextRules
+from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.errors import InvalidRequest
+from modelserver_runtime.rest.collecting import collect
+from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
+from modelserver_runtime.rest.disconnect import until_disconnect
+from modelserver_runtime.rest.sampling import Budget, max_tokens, sampling_of_generate
+from modelserver_runtime.rest.schemas.generation import GenerateAnswer, GenerateRequest
+from modelserver_runtime.rest.stream import Event, EventStream
+
+router = APIRouter(tags=["Tasks"], dependencies=[NeedsJson])
+
+
+@router.post("/generate", response_model=GenerateAnswer)
+async def generate(
+    body: GenerateRequest, request: Request, context: Context
+) -> GenerateAnswer | Response:
+    timing = context.timing()
+    engine = context.service.generation
+    prepared = await _prepare(body, context, engine)
+    if body.stream:
+        return EventStream(_events(engine, prepared, timing))
+    [answer] = await until_disconnect(request.receive, collect(engine, [prepared], timing))
+    prefix = body.inputs if body.parameters.return_full_text else ""
+    return GenerateAnswer(
+        generated_text=prefix + answer.text,
+        finish_reason=answer.finish_reason.value,
+        prompt_tokens=len(prepared.prompt_token_ids),
+        generated_tokens=answer.completion_tokens,
+    )
+
+
+async def _prepare(
+    body: GenerateRequest, context: ServerContext, engine: GenerationEngine
+) -> GenerationRequest:
+    backend, parameters = engine.backend, body.parameters
+    prompt = await context.in_thread(backend.tokenizer.encode, body.inputs)
+    if not prompt:
+        raise InvalidRequest("inputs is empty; send at least one token", param="inputs")
+    budget = Budget(
+        asked=parameters.max_new_tokens,
+        default=None,
+        param="parameters.max_new_tokens",
+        prompt_param="inputs",
+    )
+    sampling = sampling_of_generate(parameters, backend.defaults)
+    longest = max_tokens(budget, len(prompt), backend.limits)
+    return GenerationRequest(
+        prompt_token_ids=prompt,
+        sampling=replace(sampling, max_tokens=longest),
+        rules=TextRules(stop_strings=tuple(parameters.stop), context=prompt),
+    )
+
+
+@asynccontextmanager
+async def _events(
+    engine: GenerationEngine, request: GenerationRequest, timing: Timing
+) -> AsyncGenerator[AsyncIterator[Event]]:
+    async with engine.open([request], timing) as deltas:
+        yield _pieces(deltas)
+
+
+async def _pieces(deltas: Deltas) -> AsyncIterator[Event]:
+    async for _, delta in deltas:
+        yield {
+            "text": delta.text,
+            "generated_tokens": delta.completion_tokens,
+            "finish_reason": delta.finish_reason,
+        }
+    yield "[DONE]"

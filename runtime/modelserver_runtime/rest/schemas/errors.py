@@ -1,0 +1,14 @@
+"""The one shape of every error."""
+
+from modelserver_runtime.rest.schemas.fields import Answer
+
+
+class ErrorDetail(Answer):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(Answer):
+    error: ErrorDetail
