@@ -64,6 +64,44 @@ def test_an_exported_server_can_be_deleted_and_restored(servers, kubectl):
     assert owners == {restored["metadata"]["uid"]}
 
 
+def test_replacing_with_force_makes_a_new_one_of_the_same_kind(servers, kubectl):
+    servers.create("chat")
+    uid = servers.wait_settled("chat")["metadata"]["uid"]
+    before = servers.snapshot("chat")
+    manifest = servers.manifest("chat", servers.get("chat")["spec"])
+    kubectl("replace", "--force", "-f", "-", stdin=json.dumps(manifest))
+    assert servers.wait_settled("chat", timeout=60)["metadata"]["uid"] != uid
+    wait_until(lambda: servers.snapshot("chat") == before, timeout=30, what="the same state")
+
+
+def test_a_server_restored_into_another_namespace_is_served_there(
+    servers, kubectl, kube, other_namespace
+):
+    servers.create("chat")
+    servers.wait_settled("chat")
+    backup = for_another_cluster(exported(servers, kubectl, "chat"))
+    others = Servers(kube, other_namespace)
+    kube.create(backup | {"metadata": {"name": "chat", "namespace": other_namespace}})
+    others.wait_settled("chat")
+    assert others.snapshot("chat") == servers.snapshot("chat")
+
+
+def test_restored_children_of_a_lost_owner_do_not_stop_a_restored_server(servers, kubectl):
+    """A backup brings children back with the uid of an owner that is no more."""
+    servers.create("chat")
+    servers.wait_settled("chat")
+    backup = for_another_cluster(exported(servers, kubectl, "chat"))
+    account = for_another_cluster(servers.child("ServiceAccount", "chat"))
+    servers.delete("chat")
+    servers.wait_gone("chat")
+    account["metadata"]["namespace"] = backup["metadata"]["namespace"] = servers.namespace
+    servers.kube.create({"apiVersion": "v1", "kind": "ServiceAccount"} | account)
+    servers.kube.create(backup)
+    restored = servers.wait_settled("chat", timeout=60)
+    (owner,) = servers.child("ServiceAccount", "chat")["metadata"]["ownerReferences"]
+    assert owner["uid"] == restored["metadata"]["uid"]
+
+
 def test_kubectl_wait_sees_readiness_of_the_latest_generation(servers, kubectl):
     servers.create("chat")
     arguments = ("-n", servers.namespace, "wait", "modelserver/chat", "--timeout=30s")
