@@ -26,6 +26,7 @@ from typing import Any
 
 from bench.results_file import Result, versions
 from bench.serving import figures, words
+from bench.serving.answers import Load
 from bench.serving.engines import (
     Engine,
     EngineFailed,
@@ -34,7 +35,7 @@ from bench.serving.engines import (
     log_of,
 )
 from bench.serving.judging import judge
-from bench.serving.measurement import Measurement, Subject, Workload, measure
+from bench.serving.measurement import Measurement, Subject, measure
 from bench.serving.model_folder import SEED, is_complete, model_folder
 from bench.serving.peer_environment import peer_versions
 from bench.serving.processes import peak_memory_megabytes
@@ -92,12 +93,6 @@ class _Benchmark:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._started = perf_counter()
-        self._workload = Workload(
-            prompt_tokens=arguments.prompt_tokens,
-            output_tokens=arguments.output_tokens,
-            requests={n: max(_LEAST_REQUESTS, n) for n in arguments.concurrency},
-            limit_seconds=arguments.seconds,
-        )
         wait = arguments.openmp_wait
         self._environment = engine_environment(**({"OMP_WAIT_POLICY": wait} if wait else {}))
 
@@ -138,9 +133,7 @@ class _Benchmark:
         """Short answers at each concurrency: what is made at the first request is made now."""
         for concurrency in self._arguments.concurrency:
             messages = self._messages(concurrency, seed=SEED + concurrency)
-            answers = await engine.answer(
-                messages, concurrency=concurrency, output_tokens=_WARM_UP_TOKENS
-            )
+            answers = await engine.answer(messages, self._load(concurrency, _WARM_UP_TOKENS))
             if failures := [answer.failure for answer in answers if answer.failure]:
                 raise EngineFailed(f"{name} does not answer: {failures[0]}; see {log_of(name)}")
 
@@ -160,21 +153,23 @@ class _Benchmark:
         names = list(engines)
         first = (number - 1) % len(names)
         measurements = []
-        for concurrency, count in self._workload.requests.items():
+        for concurrency in self._arguments.concurrency:
+            count = max(_LEAST_REQUESTS, concurrency)
             messages = self._messages(count, seed=1000 * number + concurrency)
+            load = self._load(concurrency, self._arguments.output_tokens)
             for name in names[first:] + names[:first]:
-                one = await measure(
-                    engines[name],
-                    messages,
-                    Subject(engine=name, concurrency=concurrency, round=number),
-                    self._workload,
-                )
+                subject = Subject(engine=name, concurrency=concurrency, round=number)
+                one = await measure(engines[name], messages, subject, load)
                 self._say(_progress(one))
                 measurements.append(one)
         return measurements
 
     def _messages(self, count: int, *, seed: int) -> Sequence[str]:
-        return words.messages(count, prompt_tokens=self._workload.prompt_tokens, seed=seed)
+        return words.messages(count, prompt_tokens=self._arguments.prompt_tokens, seed=seed)
+
+    def _load(self, concurrency: int, output_tokens: int) -> Load:
+        limit = self._arguments.seconds
+        return Load(concurrency=concurrency, output_tokens=output_tokens, limit_seconds=limit)
 
     def _finish(self, found: Mapping[str, float], measurements: Sequence[Measurement]) -> None:
         for name, value in found.items():
@@ -194,13 +189,13 @@ class _Benchmark:
 
     def _conditions(self, measurements: Sequence[Measurement]) -> str:
         """What was asked, and how quiet the machine was."""
-        work = self._workload
+        arguments = self._arguments
         others = [one.others_busy_cores for one in measurements]
         return (
-            f"Prompts of {work.prompt_tokens} tokens, answers of {work.output_tokens}, greedy; "
-            f"requests of one measurement: {_requests(work)}. "
-            f"Medians of {max(one.round for one in measurements)} rounds. "
-            f"OMP_WAIT_POLICY of all engines: {self._arguments.openmp_wait or 'not set'}. "
+            f"Prompts of {arguments.prompt_tokens} tokens, answers of {arguments.output_tokens}, "
+            f"greedy; one measurement has as many requests as it asks at a time, at least "
+            f"{_LEAST_REQUESTS}. Medians of {max(one.round for one in measurements)} rounds. "
+            f"OMP_WAIT_POLICY of all engines: {arguments.openmp_wait or 'not set'}. "
             f"Meanwhile other processes used {median(others):.2f} cores (median of the "
             f"measurements; at most {max(others):.2f})."
         )
@@ -239,10 +234,6 @@ def _progress(one: Measurement) -> str:
     return (
         f"round {one.round}, {one.concurrency:2} at a time, {one.engine}: {speed} {quiet}{failed}"
     )
-
-
-def _requests(work: Workload) -> str:
-    return ", ".join(f"{count} at concurrency {n}" for n, count in work.requests.items())
 
 
 def _flags() -> list[str]:

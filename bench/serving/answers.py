@@ -1,7 +1,20 @@
-"""What one request gave: which tokens, and when they came."""
+"""What is asked of an engine, and what one request gave: which tokens, and when they came."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """`limit_seconds`: what is not answered by then has failed."""
+
+    concurrency: int
+    output_tokens: int
+    limit_seconds: float
+
+    @property
+    def too_late(self) -> str:
+        return f"not answered within {self.limit_seconds:.0f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ shares the machine with the server it measures.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +16,7 @@ import aiohttp
 import orjson
 
 from bench.serving import words
-from bench.serving.answers import Answer
+from bench.serving.answers import Answer, Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +37,22 @@ class Recording:
     failure: str = ""
 
 
-async def ask_all(
-    endpoint: Endpoint, messages: Sequence[str], *, concurrency: int, output_tokens: int
-) -> list[Recording]:
-    """Every message once, `concurrency` at a time, in order; a failure is part of the result."""
-    recordings = [Recording(message) for message in messages]
+async def ask_all(endpoint: Endpoint, messages: Sequence[str], load: Load) -> list[Recording]:
+    """Every message once, in order, some at a time; a failure is part of the result."""
+    recordings = [Recording(message, failure=load.too_late) for message in messages]
     waiting = iter(recordings)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     connector = aiohttp.TCPConnector(limit=0)
 
     async def ask_one_after_another(session: aiohttp.ClientSession) -> None:
         for recording in waiting:
-            await _ask(session, endpoint, recording, output_tokens)
+            await _ask(session, endpoint, recording, load.output_tokens)
 
-    async with (
-        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
-        asyncio.TaskGroup() as group,
-    ):
-        for _ in range(concurrency):
-            group.create_task(ask_one_after_another(session))
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(load.limit_seconds), asyncio.TaskGroup() as group:
+                for _ in range(load.concurrency):
+                    group.create_task(ask_one_after_another(session))
     return recordings
 
 
@@ -72,8 +71,8 @@ async def _ask(
         async with session.post(f"{endpoint.url}/v1/chat/completions", json=body) as response:
             async for piece in response.content.iter_any():
                 recording.pieces.append((perf_counter(), piece))
-            if response.status != 200:
-                recording.failure = f"status {response.status}: {_text(recording)[:300]}"
+            is_good = response.status == HTTPStatus.OK
+        recording.failure = "" if is_good else f"{response.status}: {_text(recording)[:300]}"
     except (aiohttp.ClientError, TimeoutError) as error:
         recording.failure = f"{type(error).__name__}: {error}"
 

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from bench.serving import words
-from bench.serving.answers import Answer
+from bench.serving.answers import Answer, Load
 from bench.serving.client import Endpoint, answer_of, ask_all
 from bench.serving.model_folder import cache_folder
 from bench.serving.peer_environment import peer_environment
@@ -45,9 +46,9 @@ class Engine(Protocol):
     @property
     def start_seconds(self) -> float: ...
 
-    async def answer(
-        self, messages: Sequence[str], *, concurrency: int, output_tokens: int
-    ) -> Sequence[Answer]: ...
+    async def answer(self, messages: Sequence[str], load: Load) -> Sequence[Answer]:
+        """One answer for every message; what fails is an answer too."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +59,9 @@ class Server:
     start_seconds: float
     endpoint: Endpoint
 
-    async def answer(
-        self, messages: Sequence[str], *, concurrency: int, output_tokens: int
-    ) -> Sequence[Answer]:
-        recordings = await ask_all(
-            self.endpoint, messages, concurrency=concurrency, output_tokens=output_tokens
-        )
-        return [answer_of(recording, output_tokens=output_tokens) for recording in recordings]
+    async def answer(self, messages: Sequence[str], load: Load) -> Sequence[Answer]:
+        recordings = await ask_all(self.endpoint, messages, load)
+        return [answer_of(it, output_tokens=load.output_tokens) for it in recordings]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +72,19 @@ class Worker:
     start_seconds: float
     process: asyncio.subprocess.Process
 
-    async def answer(
-        self, messages: Sequence[str], *, concurrency: int, output_tokens: int
-    ) -> Sequence[Answer]:
+    async def answer(self, messages: Sequence[str], load: Load) -> Sequence[Answer]:
         answers: list[Answer] = []
-        for start in range(0, len(messages), concurrency):
-            answers += await self._batch(messages[start : start + concurrency], output_tokens)
-        return answers
+        failure = load.too_late
+        try:
+            async with asyncio.timeout(load.limit_seconds):
+                for batch in batched(messages, load.concurrency, strict=False):
+                    answers += await self._batch(batch, load.output_tokens)
+        except TimeoutError:
+            pass
+        except EngineFailed as error:
+            failure = str(error)
+        missing = messages[len(answers) :]
+        return answers + [Answer(message=message, failure=failure) for message in missing]
 
     async def _batch(self, messages: Sequence[str], output_tokens: int) -> list[Answer]:
         prompts = [words.chat_token_ids(message) for message in messages]

@@ -1,14 +1,13 @@
 """One engine at one concurrency: what is measured, and the numbers it becomes."""
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
-from bench.serving.answers import Answer, succeeded
-from bench.serving.engines import Engine, EngineFailed
+from bench.serving.answers import Answer, Load, succeeded
+from bench.serving.engines import Engine
 from bench.serving.processes import Quietness, cpu_seconds, machine_cpu_seconds, quietness
 
 
@@ -71,23 +70,13 @@ class Measurement(Subject):
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What every engine is asked; `limit_seconds` bounds one measurement."""
-
-    prompt_tokens: int
-    output_tokens: int
-    requests: Mapping[int, int]
-    limit_seconds: float
-
-
 async def measure(
-    engine: Engine, messages: Sequence[str], subject: Subject, workload: Workload
+    engine: Engine, messages: Sequence[str], subject: Subject, load: Load
 ) -> Measurement:
     before = await quietness()
     machine, own, client = machine_cpu_seconds(), cpu_seconds(engine.pid), process_time()
     started = perf_counter()
-    answers = await _answers(engine, messages, subject.concurrency, workload)
+    answers = await engine.answer(messages, load)
     seconds = perf_counter() - started
     client_cpu = process_time() - client
     engine_cpu = cpu_seconds(engine.pid) - own
@@ -101,19 +90,3 @@ async def measure(
         others_busy_cores=max(0.0, others / seconds),
         before=before,
     )
-
-
-async def _answers(
-    engine: Engine, messages: Sequence[str], concurrency: int, workload: Workload
-) -> Sequence[Answer]:
-    """Every message has an answer: an engine that is too slow or breaks gives failures."""
-    try:
-        async with asyncio.timeout(workload.limit_seconds):
-            return await engine.answer(
-                messages, concurrency=concurrency, output_tokens=workload.output_tokens
-            )
-    except TimeoutError:
-        reason = f"not all {len(messages)} requests were answered in {workload.limit_seconds:.0f} s"
-    except EngineFailed as error:
-        reason = str(error)
-    return [Answer(message=message, failure=reason) for message in messages]
