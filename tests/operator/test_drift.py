@@ -1,20 +1,36 @@
-"""What counts as drift and what the API server and the controllers may add."""
+"""What counts as drift and what the API server, the controllers and others may add."""
 
 import pytest
-from modelserver_operator.plan.drift import FIELD_MANAGER, differences, foreign_fields
+
+from modelserver_operator.plan.drift import FIELD_MANAGER, additions, differences
+from support.planning import a_server, nothing, plan_for
+
+OWNER = {"uid": "u", "controller": True}
+
+
+def child(body, **metadata):
+    metadata = {"labels": {"ours": "x"}, "ownerReferences": [OWNER], **metadata}
+    return {"kind": "Deployment", "metadata": metadata, **body}
 
 
 @pytest.mark.parametrize(
     ("desired", "observed", "paths"),
     [
         ({"spec": {"a": 1}}, {"spec": {"a": 1, "defaulted": 2}}, []),
-        ({"spec": {"a": 1}}, {"spec": {"a": 2}}, [".spec.a"]),
-        ({"spec": {"a": 1}}, {"spec": {}}, [".spec.a"]),
+        ({"spec": {"a": 1}}, {"spec": {"a": 2}}, ["spec.a"]),
+        ({"spec": {"a": 1}}, {"spec": {}}, ["spec.a"]),
+        ({"spec": {"a": 1}}, {}, ["spec"]),
         ({"spec": {"a": {}}}, {"spec": {}}, []),
+        ({"spec": {"a": ""}}, {"spec": {}}, []),
+        ({"spec": {"a": []}}, {"spec": {"a": None}}, []),
         ({"spec": {"on": False}}, {"spec": {}}, []),
-        ({"spec": {"on": False}}, {"spec": {"on": True}}, [".spec.on"]),
-        ({"list": [1, 2]}, {"list": [1, 2, 3]}, [".list"]),
-        ({"list": [1, 2]}, {"list": [2, 1]}, [".list[0]", ".list[1]"]),
+        ({"spec": {"on": False}}, {"spec": {"on": True}}, ["spec.on"]),
+        ({"spec": {"replicas": 0}}, {"spec": {}}, ["spec.replicas"]),
+        ({"automountServiceAccountToken": False}, {}, ["automountServiceAccountToken"]),
+        ({"spec": {"on": True}}, {"spec": {"on": 1}}, ["spec.on"]),
+        ({"list": [1, 2]}, {"list": [1, 2, 3]}, ["list"]),
+        ({"list": [1, 2]}, {"list": [2, 1]}, ["list[0]", "list[1]"]),
+        ({"list": [1]}, {"list": "text"}, ["list"]),
         (
             {"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]},
             {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
@@ -23,46 +39,96 @@ from modelserver_operator.plan.drift import FIELD_MANAGER, differences, foreign_
         (
             {"containers": [{"name": "server", "image": "x:1"}]},
             {"containers": [{"name": "server", "image": "x:2", "terminationMessagePath": "/dev"}]},
-            [".containers[0].image"],
+            ["containers[server].image"],
         ),
-        ({"a": "text"}, {"a": {"b": 1}}, [".a"]),
-        ({"a": {"b": 1}}, {"a": "text"}, [".a"]),
+        (
+            {"containers": [{"name": "server"}]},
+            {"containers": [{"name": "other"}]},
+            ["containers[server]"],
+        ),
+        ({"a": "text"}, {"a": {"b": 1}}, ["a"]),
+        ({"a": {"b": 1}}, {"a": "text"}, ["a"]),
+        ({"a": 1}, {"a": 1, "status": {"b": 2}}, []),
     ],
 )
 def test_a_difference_is_what_we_set_and_find_otherwise(desired, observed, paths):
-    assert list(differences(desired, observed)) == paths
-
-
-def managed(manager, fields, **more):
-    return {"manager": manager, "operation": "Update", "fieldsV1": fields, **more}
-
-
-OURS = managed(FIELD_MANAGER, {"f:spec": {"f:a": {}}, "f:metadata": {"f:labels": {"f:x": {}}}})
-TEMPLATE_ANNOTATIONS = {
-    "f:spec": {
-        "f:template": {
-            "f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
-        }
-    }
-}
+    assert list(differences(child(desired), child(observed))) == paths
 
 
 @pytest.mark.parametrize(
-    ("entry", "paths"),
+    ("metadata", "paths"),
     [
-        (managed("kubectl-edit", {"f:spec": {"f:extra": {}}}), [".spec.extra"]),
-        (managed("kubectl-edit", {"f:spec": {"f:a": {}}}), []),
-        (managed("kubectl-label", {"f:metadata": {"f:labels": {"f:y": {}}}}), [".metadata.labels.y"]),
-        (managed("kubectl-annotate", {"f:metadata": {"f:annotations": {"f:y": {}}}}), []),
-        (managed("kubectl-rollout", TEMPLATE_ANNOTATIONS), []),
-        (managed("kube-controller-manager", {"f:spec": {"f:extra": {}}}), []),
-        (managed("kubectl", {"f:status": {"f:b": {}}}, subresource="status"), []),
+        ({"labels": {"ours": "x", "theirs": "y"}}, []),
+        ({"labels": {"ours": "z"}}, ["metadata.labels.ours"]),
+        ({"labels": {}}, ["metadata.labels.ours"]),
+        ({"ownerReferences": [{"uid": "v"}, OWNER]}, []),
+        ({"ownerReferences": []}, ["metadata.ownerReferences"]),
+        ({"annotations": {"theirs": "y"}}, []),
+    ],
+)
+def test_labels_and_owner_are_ours_and_others_may_have_theirs(metadata, paths):
+    assert list(differences(child({}), child({}, **metadata))) == paths
+
+
+TEMPLATE = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
+RESTARTED = {
+    "f:template": {
+        "f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
+    }
+}
+DESIRED = {
+    "spec": {"a": 1, "selector": {"x": "1"}, "containers": [{"name": "server", "image": "x"}]}
+}
+SIDECAR = 'k:{"name":"sidecar"}'
+SERVER = 'k:{"name":"server"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "added", "paths"),
+    [
+        ({"f:a": {}}, {}, []),
+        ({"f:b": {}}, {"b": 1}, ["spec.b"]),
+        ({"f:b": {".": {}, "f:c": {}}}, {"b": {"c": 1}}, ["spec.b.c"]),
+        ({"f:b": {}}, {}, []),  # gone since
+        ({"f:clusterIP": {}}, {"clusterIP": "10.0.0.1"}, []),
+        ({"f:sessionAffinity": {}}, {"sessionAffinity": "None"}, []),
+        ({"f:sessionAffinity": {}}, {"sessionAffinity": "ClientIP"}, ["spec.sessionAffinity"]),
+        ({"f:selector": {"f:y": {}}}, {"selector": {"x": "1", "y": "2"}}, ["spec.selector.y"]),
+        (RESTARTED, {"template": TEMPLATE}, []),
         (
-            managed("kubectl", {"f:spec": {"f:env": {'k:{"name":"X"}': {".": {}, "f:name": {}}}}}),
-            ['.spec.env.k:{"name":"X"}.name'],
+            {"f:containers": {SIDECAR: {".": {}, "f:name": {}, "f:image": {}}}},
+            {"containers": [{"name": "server"}, {"name": "sidecar", "image": "y"}]},
+            [f"spec.containers.{SIDECAR[2:]}.name", f"spec.containers.{SIDECAR[2:]}.image"],
+        ),
+        (
+            {"f:containers": {SERVER: {"f:image": {}, "f:tty": {}}}},
+            {"containers": [{"name": "server", "image": "x", "tty": True}]},
+            [f"spec.containers.{SERVER[2:]}.tty"],
         ),
     ],
-)  # fmt: skip
-def test_foreign_fields_are_what_others_added(entry, paths):
-    observed = {"metadata": {"managedFields": [OURS, entry]}}
-    assert list(foreign_fields(observed)) == paths
+)
+def test_an_addition_is_what_others_manage_and_we_do_not_set(fields, added, paths):
+    entry = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": fields}}
+    observed = child({"spec": {**DESIRED["spec"], **added}}, managedFields=[entry])
+    assert list(additions(child(DESIRED), observed)) == paths
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"manager": FIELD_MANAGER},
+        {"manager": "kube-controller-manager"},
+        {"manager": "kubectl", "subresource": "scale"},
+        {"manager": "kubectl", "fieldsV1": {"f:metadata": {"f:labels": {"f:y": {}}}}},
+        {"manager": "kubectl", "fieldsV1": {"f:status": {"f:y": {}}}},
+    ],
+)
+def test_our_own_fields_those_of_controllers_and_what_is_not_in_spec_are_no_additions(entry):
+    entry = {"operation": "Update", "fieldsV1": {"f:spec": {"f:b": {}}}, **entry}
+    observed = child({"spec": {"b": 1}}, managedFields=[entry])
+    assert list(additions(child({"spec": {}}), observed)) == []
+
+
+def test_what_is_planned_does_not_differ_from_itself():
+    for write in plan_for(a_server({"replicas": 2}), nothing()).writes:
+        assert list(differences(write.manifest, write.manifest)) == []

@@ -88,7 +88,8 @@ class NetworkPeer(ApiModel):
                 != (peer.namespace_selector is not None or peer.pod_selector is not None)
             ),
             message=(
-                "a peer must have either ipBlock, or one or both of namespaceSelector and podSelector"
+                "a peer must have either ipBlock, or one or both of namespaceSelector and"
+                " podSelector"
             ),
         ),
     )

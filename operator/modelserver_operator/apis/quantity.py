@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, DecimalException, localcontext
 from typing import Any
 
 _QUANTITY = re.compile(
@@ -12,49 +12,66 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL_SUFFIX = {power: suffix for suffix, power in _DECIMAL.items()}
 _BINARY_SUFFIX = {power: suffix for suffix, power in _BINARY.items()}
-_SMALLEST = Decimal("1e-9")  # Kubernetes rounds up to nano
+_NANO, _MILLI = Decimal("1e-9"), Decimal("1e-3")
+_LARGEST = Decimal(2**63 - 1)  # what a quantity with a binary suffix is capped at
 _KIBI = 1024
+_EXACT = Context(prec=200)  # above what the schema lets anybody write: 15 digits and e99
 
 
-def canonical_quantity(value: float | str) -> str:
-    """As apimachinery's Quantity prints it; raises ValueError for what is none."""
+def canonical_quantity(value: float | str, *, smallest: Decimal = _MILLI) -> str:
+    """As apimachinery prints it; raises ValueError for what is none.
+
+    Rounded up: requests and limits to thousandths, other quantities to 1e-9.
+    """
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
         raise ValueError(f"{value!r} is not a quantity; write for example 500m, 2 or 8Gi")
-    number, suffix = Decimal(match["number"]), match["suffix"] or ""
+    try:
+        with localcontext(_EXACT):
+            return _canonical(Decimal(match["number"]), match["suffix"] or "", smallest)
+    except DecimalException as failure:
+        raise ValueError(f"{value!r} is out of the range of quantities") from failure
+
+
+def _canonical(number: Decimal, suffix: str, smallest: Decimal) -> str:
     if suffix in _BINARY:
-        return _binary(_rounded(number * _KIBI ** _BINARY[suffix]))
+        amount = min(number * _KIBI ** _BINARY[suffix], _LARGEST)
+        return _binary(_rounded(amount, smallest))
     if suffix in _DECIMAL:
-        return _decimal(_rounded(number.scaleb(_DECIMAL[suffix])), exponent_form=False)
-    return _decimal(_rounded(number.scaleb(int(suffix[1:]))), exponent_form=True)
+        amount = _rounded(number.scaleb(_DECIMAL[suffix]), smallest)
+        return _decimal(amount)
+    return _with_exponent(_rounded(number.scaleb(int(suffix[1:])), smallest))
 
 
-def _rounded(amount: Decimal) -> Decimal:
-    return amount.quantize(_SMALLEST, rounding=ROUND_CEILING)
+def _rounded(amount: Decimal, smallest: Decimal) -> Decimal:
+    return amount.quantize(smallest, rounding=ROUND_CEILING)
 
 
 def _binary(amount: Decimal) -> str:
     if abs(amount) < _KIBI or amount != amount.to_integral_value():
-        return _decimal(amount, exponent_form=False)
+        return _decimal(amount)
     number, power = int(amount), 0
     while number % _KIBI == 0 and power < max(_BINARY_SUFFIX):
         number, power = number // _KIBI, power + 1
     return f"{number}{_BINARY_SUFFIX.get(power, '')}"
 
 
-def _decimal(amount: Decimal, *, exponent_form: bool) -> str:
-    if not amount:
-        return "0"
-    exponent = _power_of_thousand(amount)
+def _decimal(amount: Decimal) -> str:
+    exponent = _power_of_thousand(amount, most=max(_DECIMAL_SUFFIX))
+    return f"{int(amount.scaleb(-exponent))}{_DECIMAL_SUFFIX[exponent]}"
+
+
+def _with_exponent(amount: Decimal) -> str:
+    exponent = _power_of_thousand(amount, most=99)
     mantissa = int(amount.scaleb(-exponent))
-    if exponent_form:
-        return f"{mantissa}e{exponent}" if exponent else f"{mantissa}"
-    return f"{mantissa}{_DECIMAL_SUFFIX[exponent]}"
+    return f"{mantissa}e{exponent}" if exponent else f"{mantissa}"
 
 
-def _power_of_thousand(amount: Decimal) -> int:
-    """The largest of -9, -6, ..., 18 that leaves a whole number."""
-    powers = sorted(_DECIMAL_SUFFIX, reverse=True)
+def _power_of_thousand(amount: Decimal, *, most: int) -> int:
+    """The largest multiple of three, from -9, that leaves a whole number."""
+    if not amount:
+        return 0
+    powers = range(most - most % 3, -12, -3)
     return next(p for p in powers if (scaled := amount.scaleb(-p)) == scaled.to_integral_value())
 
 
@@ -72,16 +89,16 @@ def canonical_quantities(value: Any) -> Any:
 
 def _canonical_field(key: str, field: Any) -> Any:
     if key in {"requests", "limits"} and isinstance(field, Mapping):
-        return {name: _tolerant(amount) for name, amount in field.items()}
+        return {name: _tolerant(amount, _MILLI) for name, amount in field.items()}
     if key in {"sizeLimit", "divisor"}:
-        return _tolerant(field)
+        return _tolerant(field, _NANO)
     return canonical_quantities(field)
 
 
-def _tolerant(value: Any) -> Any:
+def _tolerant(value: Any, smallest: Decimal) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return value
     try:
-        return canonical_quantity(value)
+        return canonical_quantity(value, smallest=smallest)
     except ValueError:
         return value

@@ -101,7 +101,11 @@ Text = Annotated[str, StringConstraints(max_length=1024)]
 LongText = Annotated[str, StringConstraints(max_length=4096)]
 type Labels = dict[str, LabelValue]
 
-QUANTITY = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+# Without forms that the API server keeps as they are written (+1, 2., 1E3): they compare badly.
+QUANTITY = (
+    r"^([0-9]{1,15}(\.[0-9]{1,9})?|\.[0-9]{1,9})"
+    r"([KMGTPE]i|[numkMGTPE]|e-?[0-9]{1,2})?$"
+)
 Quantity = Annotated[
     StrictInt | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)],
     WithJsonSchema(
