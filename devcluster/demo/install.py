@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from devcluster.demo.failure import DemoFailure
 from devcluster.demo.kubectl import Kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +27,16 @@ def install(
     overlay = _write_overlay(operator_image, environment)
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(overlay))
     kubectl.run("wait", "--for=condition=Established", "crd/modelservers.modelserver.dev")
-    kubectl.run("-n", NAMESPACE, "rollout", "status", f"deployment/{OPERATOR}", "--timeout", "180s")
+    _wait_available(kubectl)
+
+
+def _wait_available(kubectl: Kubectl) -> None:
+    deployment = f"deployment/{OPERATOR}"
+    try:
+        kubectl.run("-n", NAMESPACE, "rollout", "status", deployment, "--timeout", "120s")
+    except DemoFailure as failure:
+        log = kubectl.run("-n", NAMESPACE, "logs", deployment, "--tail", "15")
+        raise DemoFailure(f"{failure}\nthe operator's last words:\n{log}") from failure
 
 
 def uninstall(kubectl: Kubectl) -> None:
