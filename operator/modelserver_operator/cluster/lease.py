@@ -52,6 +52,7 @@ class Leadership:
         self._mine: Manifest | None = None  # as of our last write
         self._seen = ""  # the version of somebody else's record, and when we first saw it
         self._seen_at = 0.0
+        self._trouble = ""
         self.gained = asyncio.Event()
         self.lost = asyncio.Event()
         self.lost.set()
@@ -97,8 +98,15 @@ class Leadership:
             async with asyncio.timeout(self._terms.renew / 2):
                 if await self._take():
                     self._held_until = begun + self._terms.renew
+                self._trouble = ""
         except (ClusterError, TimeoutError) as failure:
-            log.warning("the Lease could not be read or written: %s", failure)
+            self._complain(str(failure) or "no answer in time")
+
+    def _complain(self, trouble: str) -> None:
+        """Once, not at every attempt."""
+        level = logging.DEBUG if trouble == self._trouble else logging.WARNING
+        self._trouble = trouble
+        log.log(level, "the Lease could not be read or written: %s", trouble)
 
     async def _take(self) -> bool:
         if self._mine is not None:

@@ -39,12 +39,19 @@ class Look:
     status: Manifest
 
     @property
+    def is_going(self) -> bool:
+        return "deletionTimestamp" in self.manifest["metadata"]
+
+    @property
     def is_settled(self) -> bool:
         """Nothing is left to do; one that is being deleted is left to the cluster."""
-        if "deletionTimestamp" in self.manifest["metadata"]:
+        if self.is_going:
             return True
         return self.plan.is_empty and self.status == (self.manifest.get("status") or {})
 
+
+# No informer shows an object that is not ours: whether it has gone must be asked.
+STRANGER_SECONDS = 10.0
 
 NOTHING = Plan(target_revision="", serving_revision="")
 
@@ -79,7 +86,7 @@ class Reconciler:
         progress = await self._progress_of(where)
         look = await self._look(cached, progress)
         if look.is_settled:
-            return _settled(look)
+            return self._verdict(where, look)
         live = await self._read(where)
         if live is None:
             return self._gone(where)
@@ -89,14 +96,20 @@ class Reconciler:
 
     async def _act(self, server: ServerId, look: Look, progress: Progress) -> Verdict:
         if look.is_settled:
-            return _settled(look)
+            return self._verdict(server.where, look)
         wrote = not look.plan.is_empty
         if wrote:
             refusal = await self._applier.apply(look.plan, look.observed, server)
             look = await self._look(look.manifest, progress, refusal)
         await self._report(server.where, look)
-        left = not look.plan.is_empty
-        again = look.plan.requeue_after_seconds
+        return self._verdict(server.where, look, wrote=wrote)
+
+    def _verdict(self, where: ObjectName, look: Look, *, wrote: bool = False) -> Verdict:
+        deadlines = [look.plan.requeue_after_seconds]
+        if self._caches.strangers.of(where):
+            deadlines.append(STRANGER_SECONDS)
+        again = min((one for one in deadlines if one is not None), default=None)
+        left = not look.plan.is_empty and not look.is_going
         return Verdict(wrote=wrote, unsettled=left, again_after_seconds=again)
 
     async def _look(
@@ -170,10 +183,6 @@ class Reconciler:
         self._caches.strangers.forget(where)
         self._progress_wanted.discard(where)
         return Verdict()
-
-
-def _settled(look: Look) -> Verdict:
-    return Verdict(again_after_seconds=look.plan.requeue_after_seconds)
 
 
 def _id_of(manifest: Manifest) -> ServerId:
