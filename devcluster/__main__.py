@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from devcluster import catalog, cluster, finder
 from devcluster.console import say
+from devcluster.engine import stop_abandoned_engine
 from devcluster.errors import ClusterStateError, DevclusterError
 from devcluster.image_build import Part, Variant, build_images, image_specs
 from devcluster.image_load import Target, load_images
@@ -177,6 +178,7 @@ def _down(options: argparse.Namespace) -> int:
     for name in names:
         if not cluster.down(name):
             say(f"There is no cluster {name} in {state_root()}: nothing to do")
+    stop_abandoned_engine()
     return 0
 
 
@@ -229,7 +231,8 @@ def _images(options: argparse.Namespace) -> int:
 
 
 def _load_image(options: argparse.Namespace) -> int:
-    names = options.images or build_images(image_specs())
+    in_docker = options.to is not Target.NODE
+    names = options.images or build_images(image_specs(), in_docker=in_docker)
     load_images(names, target=options.to, cluster=options.name)
     print("\n".join(names))
     return 0

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from devcluster import process
@@ -33,9 +34,9 @@ def ensure_cgroups(folder: ClusterFolder) -> None:
 
 def _delegate(group: Path) -> None:
     """Give the children of a v2 group every controller that the group has."""
-    controllers = (group / "cgroup.controllers").read_text().split()
-    wanted = " ".join(f"+{controller}" for controller in controllers)
-    (group / "cgroup.subtree_control").write_text(wanted)
+    for controller in (group / "cgroup.controllers").read_text().split():
+        with suppress(OSError):  # the kubelet says which of them it cannot do without
+            (group / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def _hierarchies() -> list[Path]:

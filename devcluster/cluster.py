@@ -61,7 +61,7 @@ class Cluster:
 
     @property
     def audit_log(self) -> Path:
-        """One JSON object per line (audit.k8s.io/v1 Event) for each write, reads left out."""
+        """An audit.k8s.io/v1 Event per line: all writes, and what ServiceAccounts read."""
         return self.folder.audit_log
 
     def signal(self, program: str, number: signal.Signals) -> bool:

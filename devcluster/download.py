@@ -52,14 +52,20 @@ def _fetch(
     if found != expected:
         raise ProgramUnavailableError(
             f"{address} has the sha256 {found}, but its published checksum is {expected}; the "
-            "download was damaged or altered: run again, or build with Go by taking this machine "
-            "off that host"
+            "download was damaged or altered: run again, or compile it with DEVCLUSTER_OFFLINE=1"
         )
-    member = _fill(release.member, family, program, arch)
-    binary = _extract(downloaded, member, scratch / "program") if member else downloaded
-    binary.chmod(0o755)
-    binary.rename(target)
+    if not release.member:
+        _publish(downloaded, target)
+        return True
+    for sibling in family.programs:  # the archive has them all: no need to come again
+        member = _fill(release.member, family, sibling, arch)
+        _publish(_extract(downloaded, member, scratch / sibling.name), target.parent / sibling.name)
     return True
+
+
+def _publish(file: Path, target: Path) -> None:
+    file.chmod(0o755)
+    file.rename(target)
 
 
 def checksum_for(published: str, file_name: str) -> str:

@@ -77,8 +77,9 @@ def _answering(environment: dict[str, str]) -> str | None:
 
 def _builder(client: str, environment: dict[str, str]) -> dict[str, str]:
     """Clients since 23 have BuildKit as a plug-in; without it they fall back only when told."""
-    has_plugin = succeeds([client, "buildx", "version"])
-    return environment | ({} if has_plugin else {"DOCKER_BUILDKIT": "0"})
+    if succeeds([client, "buildx", "version"]):
+        return environment | {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}  # images only, no provenance
+    return environment | {"DOCKER_BUILDKIT": "0"}
 
 
 @contextmanager
@@ -133,6 +134,14 @@ def _dockerd(folder: ClusterFolder, environment: dict[str, str]) -> Daemon:
         return "" if _answering(environment) else "it does not answer `docker version`"
 
     return Daemon(program="dockerd", argv=argv, problem=problem)
+
+
+def stop_abandoned_engine() -> None:
+    """End what a killed build left; an engine that builds just now is waited for."""
+    folder = engine_folder()
+    if folder.root.exists():
+        with locked(folder.root):
+            _stop(folder)
 
 
 def _stop(folder: ClusterFolder) -> None:

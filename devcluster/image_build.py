@@ -115,11 +115,14 @@ def image_specs(
     return [ImageSpec(part=part, variant=variant, torch_index=torch_index) for part in parts]
 
 
-def build_images(specs: Sequence[ImageSpec]) -> list[str]:
-    """Build what the engine does not have yet; return the names of all."""
+def build_images(specs: Sequence[ImageSpec], *, in_docker: bool = False) -> list[str]:
+    """Build what is not there yet; return the names of all.
+
+    `in_docker` wants them in the engine that answers, even if our own has them.
+    """
     with tempfile.TemporaryDirectory(prefix="devcluster-images-") as scratch:
         images = [stage(spec, Path(scratch) / spec.part) for spec in specs]
-        if not all(docker_store.has_image(image.name) for image in images):
+        if in_docker or not all(docker_store.has_image(image.name) for image in images):
             with an_engine() as engine:
                 for image in images:
                     _ensure_built(engine, image)

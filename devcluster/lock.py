@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devcluster.console import say
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -24,10 +26,18 @@ def _acquire(folder: Path) -> int:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue  # removed in between
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _wait_for(descriptor, folder)
         if _is_still_there(folder, descriptor):
             return descriptor
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"Another command works in {folder}: waiting for it")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _is_still_there(folder: Path, descriptor: int) -> bool:

@@ -28,6 +28,7 @@ _FOLDERS = (
     "/var/lib/kubelet",
     "/var/log/containers",
 )
+_NETWORK_RESULTS = Path("/var/lib/cni/results")
 _LISTENING_FOLDERS = ("/run/containerd/s", "/var/lib/kubelet/device-plugins")
 
 
@@ -98,7 +99,7 @@ def remove_log_links(root: Path) -> None:
 
 def remove_network_results(root: Path) -> None:
     """The CNI library keeps a file per pod; ours name a network namespace in `root`."""
-    for result in Path("/var/lib/cni/results").glob("*"):
+    for result in _NETWORK_RESULTS.glob("*"):
         if f'"netns":"{root}/'.encode() in result.read_bytes():
             result.unlink()
 

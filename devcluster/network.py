@@ -136,12 +136,12 @@ def _links(name: str) -> list[str]:
 def _remove_rules(table: str, mark: str) -> None:
     for line in run(["iptables", "-w", "-t", table, "-S"]).splitlines():
         words = line.split()
-        if words[0] == "-A" and _comment(words) == mark:
+        if words[0] == "-A" and comment_of(words) == mark:
             arguments = [word.strip('"') for word in words[1:]]
             run(["iptables", "-w", "-t", table, "-D", *arguments])
 
 
-def _comment(words: list[str]) -> str:
+def comment_of(words: list[str]) -> str:
     if "--comment" not in words:
         return ""
     return words[words.index("--comment") + 1].strip('"')
@@ -151,6 +151,14 @@ def resolver_configuration() -> str:
     """The machine's name servers as pods can use them: a resolver on loopback is not there."""
     stub, upstream = Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")
     source = upstream if upstream.exists() else stub
-    lines = source.read_text().splitlines() if source.exists() else []
-    kept = [line for line in lines if line.split()[:1] != ["nameserver"] or "127." not in line]
-    return "\n".join(kept) + "\n"
+    return without_loopback(source.read_text() if source.exists() else "")
+
+
+def without_loopback(resolver: str) -> str:
+    lines = (line.split() for line in resolver.splitlines())
+    kept = [words for words in lines if words[:1] != ["nameserver"] or not _is_loopback(words[1])]
+    return "".join(f"{' '.join(words)}\n" for words in kept)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

@@ -68,8 +68,11 @@ def _shim(path: Path, socket: str) -> process.Identity | None:
         arguments = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    is_ours = arguments[0].endswith("containerd-shim-runc-v2") and socket in arguments
-    return identity if is_ours else None
+    return identity if is_shim_of(arguments, socket) else None
+
+
+def is_shim_of(arguments: list[str], socket: str) -> bool:
+    return arguments[0].endswith("containerd-shim-runc-v2") and socket in arguments
 
 
 def _clean_machine(folder: ClusterFolder) -> None:
@@ -93,11 +96,11 @@ def unmount_below(root: Path) -> None:
 def mounts_below(root: Path) -> list[Path]:
     """Mount points in the folder, the last mounted first."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    targets = [Path(_unescaped(line.split()[4])) for line in lines]
+    targets = [Path(unescaped(line.split()[4])) for line in lines]
     return [target for target in reversed(targets) if root in target.parents]
 
 
-def _unescaped(field: str) -> str:
+def unescaped(field: str) -> str:
     """The kernel writes space, tab, newline and backslash as octal escapes."""
     for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(code, character)

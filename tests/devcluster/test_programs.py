@@ -135,7 +135,9 @@ def test_the_checksum_of_the_file_is_found(published):
     assert download.checksum_for(published, "runc.amd64") == DIGEST
 
 
-@pytest.mark.parametrize("published", ["", f"{DIGEST}  other\n{DIGEST}  another", "<html>no</html>"])
+@pytest.mark.parametrize(
+    "published", ["", f"{DIGEST}  other\n{DIGEST}  another", "<html>no</html>"]
+)
 def test_a_missing_checksum_refuses_the_download(published):
     with pytest.raises(ProgramUnavailableError, match=r"do not name runc\.amd64"):
         download.checksum_for(published, "runc.amd64")

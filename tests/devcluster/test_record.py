@@ -86,7 +86,7 @@ def test_a_port_that_our_own_program_has_stays():
 
 def test_another_mode_is_refused_with_what_to_do():
     decide("one")
-    with pytest.raises(ClusterStateError, match="is api-only, but node was asked for; .* down"):
+    with pytest.raises(ClusterStateError, match=r"is api-only, but node was asked for; .* down"):
         decide("one", Mode.NODE)
 
 
@@ -100,7 +100,7 @@ def test_a_damaged_record_says_how_to_go_on():
     folder = cluster_folder("one")
     folder.root.mkdir()
     folder.record.write_text('{"mode": ')
-    with pytest.raises(ClusterStateError, match="cannot be read .* down --name one"):
+    with pytest.raises(ClusterStateError, match=r"cannot be read .* down --name one"):
         load_record(folder)
 
 
