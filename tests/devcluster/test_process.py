@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ def test_a_started_program_is_recorded_with_its_identity(folder):
     assert process.start(folder, "sleeper", ["sleep", "60"])
     identity = process.running(folder, "sleeper")
     assert identity == process.identity_of(identity.pid)
-    assert Path(f"/proc/{identity.pid}/cmdline").read_bytes() == b"sleep\x0060\x00"
+    deadline = time.monotonic() + 10  # the launcher has written the record and now becomes it
+    while Path(f"/proc/{identity.pid}/cmdline").read_bytes() != b"sleep\x0060\x00":
+        assert time.monotonic() < deadline
+    assert process.running(folder, "sleeper") == identity
 
 
 def test_a_program_that_runs_is_not_started_twice(folder):
