@@ -49,6 +49,9 @@ def child(body, **metadata):
         ({"a": "text"}, {"a": {"b": 1}}, ["a"]),
         ({"a": {"b": 1}}, {"a": "text"}, ["a"]),
         ({"a": 1}, {"a": 1, "status": {"b": 2}}, []),
+        ({"spec": {"selector": {"a": "b"}}}, {"spec": {"selector": {"a": "b"}}}, []),
+        ({"selector": {"a": "b"}}, {"selector": {"a": "b", "c": "d"}}, ["selector"]),
+        ({"podSelector": {}}, {"podSelector": {"matchLabels": {"a": "b"}}}, ["podSelector"]),
     ],
 )
 def test_a_difference_is_what_we_set_and_find_otherwise(desired, observed, paths):

@@ -57,6 +57,9 @@ _DEFAULTS: Mapping[str, Any] = {
     "apiVersion": "v1",
 }
 
+# Maps that the API writes as a whole: one key more is another value, whoever added it.
+_ATOMIC_MAPS = {"selector", "matchLabels", "podSelector", "namespaceSelector", "nodeSelector"}
+
 _LIST_KEYS = ("name", "mountPath", "containerPort", "topologyKey")
 
 
@@ -82,6 +85,8 @@ def _differences(desired: Any, observed: Any, path: str) -> Iterator[str]:
     if _is_same_nothing(desired, observed, path):
         return
     if isinstance(desired, Mapping) and isinstance(observed, Mapping):
+        if path.rpartition(".")[2] in _ATOMIC_MAPS and observed.keys() - desired.keys():
+            yield path
         for key, value in desired.items():
             yield from _differences(value, observed.get(key, _ABSENT), _joined(path, key))
     elif isinstance(desired, Sequence) and not isinstance(desired, str):
