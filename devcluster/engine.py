@@ -56,12 +56,20 @@ class Engine:
 @contextmanager
 def an_engine() -> Iterator[Engine]:
     """An engine for the time of the block; ours is stopped afterwards."""
-    found = _answering({})
+    found = answering_engine()
     if found is not None:
-        yield Engine(client=found, is_ours=False, environment=_builder(found, {}))
+        yield found
         return
     with _own_engine() as engine:
         yield engine
+
+
+def answering_engine() -> Engine | None:
+    """The engine of this machine, if there is one that runs."""
+    client = _answering({})
+    if client is None:
+        return None
+    return Engine(client=client, is_ours=False, environment=_builder(client, {}))
 
 
 def _answering(environment: dict[str, str]) -> str | None:

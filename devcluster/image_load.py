@@ -11,7 +11,7 @@ from devcluster import docker_store, finder
 from devcluster.command import run, succeeds
 from devcluster.console import say, step
 from devcluster.docker_store import Layer, StoredImage
-from devcluster.engine import Engine, an_engine
+from devcluster.engine import Engine, answering_engine
 from devcluster.errors import ClusterStateError, CommandError
 from devcluster.layer_link import link_layers, release_layers
 from devcluster.node import containerd_socket
@@ -45,8 +45,8 @@ def load_images(names: Sequence[str], *, target: Target, cluster: str) -> None:
 
 def _check_docker(names: Sequence[str]) -> None:
     """Clusters that share Docker's images (Docker Desktop, minikube's engine) need no copy."""
-    with an_engine() as engine:
-        missing = [name for name in names if not engine.has_image(name)]
+    engine = answering_engine()
+    missing = [name for name in names if engine is None or not engine.has_image(name)]
     if missing:
         raise ClusterStateError(
             f"Docker does not have {', '.join(missing)}; build first: python -m devcluster images"
@@ -111,16 +111,14 @@ def _opened(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _load_from_engine(name: str, folder: ClusterFolder, ctr: Path) -> None:
-    with an_engine() as engine:
-        if not engine.has_image(name):
-            raise ClusterStateError(
-                f"there is no image {name}; build the project's images with `python -m devcluster "
-                "images`, or another one with `docker build`"
-            )
-        with step(f"loading {name} by docker save"):
-            _pipe(
-                engine, name, [str(argument) for argument in (*ctr_command(folder, ctr), *_IMPORT)]
-            )
+    engine = answering_engine()
+    if engine is None or not engine.has_image(name):
+        raise ClusterStateError(
+            f"there is no image {name}; build the project's images with `python -m devcluster "
+            "images`, or another one with `docker build`"
+        )
+    with step(f"loading {name} by docker save"):
+        _pipe(engine, name, [str(argument) for argument in (*ctr_command(folder, ctr), *_IMPORT)])
 
 
 def _pipe(engine: Engine, name: str, importer: Sequence[str]) -> None:

@@ -92,6 +92,9 @@ def test_a_damaged_record_counts_as_not_running(folder, content):
 
 def test_a_program_that_cannot_be_executed_leaves_its_words_in_the_log(folder):
     process.start(folder, "sleeper", ["/nonexistent/program"])
+    deadline = time.monotonic() + 10
+    while process.running(folder, "sleeper") is not None:
+        assert time.monotonic() < deadline
     assert "nonexistent" in process.last_lines(folder, "sleeper")
 
 
