@@ -90,8 +90,9 @@ def _policies(server: ModelServer, wanted: Wanted, config: OperatorConfig) -> It
 
 
 def _numbers(observed: Observed) -> dict[str, int]:
+    """By name, which nobody can change, and not by label."""
     return {
-        revision_label(one): int(one.get("revision", 0))
+        one["metadata"]["name"].rpartition("-")[2]: int(one.get("revision", 0))
         for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
     }
 
