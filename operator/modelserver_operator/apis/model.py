@@ -34,10 +34,14 @@ class Task(StrEnum):
     FILL_MASK = "FillMask"
     SUMMARIZATION = "Summarization"
     TRANSLATION = "Translation"
+    TEXT_TO_TEXT_GENERATION = "TextToTextGeneration"
     QUESTION_ANSWERING = "QuestionAnswering"
     FEATURE_EXTRACTION = "FeatureExtraction"
     SENTENCE_SIMILARITY = "SentenceSimilarity"
     IMAGE_CLASSIFICATION = "ImageClassification"
+    ZERO_SHOT_IMAGE_CLASSIFICATION = "ZeroShotImageClassification"
+    OBJECT_DETECTION = "ObjectDetection"
+    AUDIO_CLASSIFICATION = "AudioClassification"
     SPEECH_RECOGNITION = "SpeechRecognition"
 
 

@@ -39,9 +39,11 @@ def _merged(field: str, ours: Any, theirs: Any) -> Any:
 
 
 def _is_keyed(items: Any, key: str) -> bool:
-    return isinstance(items, list | tuple) and all(
-        isinstance(item, Mapping) and key in item for item in items
-    )
+    """Whether the key tells all items apart; if not, the API server will say what is wrong."""
+    if not isinstance(items, list | tuple):
+        return False
+    keys = [item.get(key) if isinstance(item, Mapping) else None for item in items]
+    return all(isinstance(one, str | int) for one in keys) and len(set(keys)) == len(keys)
 
 
 def _merged_items(

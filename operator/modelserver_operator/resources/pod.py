@@ -1,5 +1,6 @@
 """The template of a revision's pods."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from modelserver_operator.apis.pods import PodTemplate, Spread
@@ -137,10 +138,10 @@ def _secured(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _restricted(container: dict[str, Any]) -> dict[str, Any]:
-    if container["name"] in {SERVER, FETCH}:
+    theirs = container.get("securityContext", {})
+    if container["name"] in {SERVER, FETCH} or not isinstance(theirs, Mapping):
         return container
-    context = overlaid(RESTRICTED, container.get("securityContext", {}))
-    return {**container, "securityContext": context}
+    return {**container, "securityContext": overlaid(RESTRICTED, theirs)}
 
 
 def job_overlay(template: PodTemplate) -> dict[str, Any]:
