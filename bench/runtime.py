@@ -38,7 +38,7 @@ from bench.serving.judging import judge
 from bench.serving.measurement import Measurement, Subject, measure
 from bench.serving.model_folder import SEED, is_complete, model_folder
 from bench.serving.peer_environment import peer_versions
-from bench.serving.processes import peak_memory_megabytes
+from bench.serving.processes import QUIET_CORES, peak_memory_megabytes
 
 _SOFTWARE = ("torch", "transformers", "tokenizers", "fastapi", "uvicorn")
 _LEAST_REQUESTS = 3  # of one measurement; otherwise as many as are asked at the same time
@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--prompt-tokens", type=int, default=128, help="length of each prompt (128)")
     add("--output-tokens", type=int, default=64, help="length of each answer (64)")
     add("--seconds", type=float, default=180, help="longest time of one measurement (180)")
+    add(
+        "--patience",
+        type=float,
+        default=20,
+        metavar="SECONDS",
+        help="longest wait for a quiet machine before each measurement (20)",
+    )
     add(
         "--openmp-wait",
         choices=("passive", "active"),
@@ -159,7 +166,9 @@ class _Benchmark:
             load = self._load(concurrency, self._arguments.output_tokens)
             for name in names[first:] + names[:first]:
                 subject = Subject(engine=name, concurrency=concurrency, round=number)
-                one = await measure(engines[name], messages, subject, load)
+                one = await measure(
+                    engines[name], messages, subject, load, patience=self._arguments.patience
+                )
                 self._say(_progress(one))
                 measurements.append(one)
         return measurements
@@ -190,14 +199,12 @@ class _Benchmark:
     def _conditions(self, measurements: Sequence[Measurement]) -> str:
         """What was asked, and how quiet the machine was."""
         arguments = self._arguments
-        others = [one.others_busy_cores for one in measurements]
         return (
             f"Prompts of {arguments.prompt_tokens} tokens, answers of {arguments.output_tokens}, "
             f"greedy; one measurement has as many requests as it asks at a time, at least "
             f"{_LEAST_REQUESTS}. Medians of {max(one.round for one in measurements)} rounds. "
             f"OMP_WAIT_POLICY of all engines: {arguments.openmp_wait or 'not set'}. "
-            f"Meanwhile other processes used {median(others):.2f} cores (median of the "
-            f"measurements; at most {max(others):.2f})."
+            f"{_disturbance(measurements)}"
         )
 
     def _elapsed(self) -> float:
@@ -233,6 +240,18 @@ def _progress(one: Measurement) -> str:
     quiet = f"(others use {one.others_busy_cores:.2f} cores)"
     return (
         f"round {one.round}, {one.concurrency:2} at a time, {one.engine}: {speed} {quiet}{failed}"
+    )
+
+
+def _disturbance(measurements: Sequence[Measurement]) -> str:
+    disturbed = [one for one in measurements if one.is_disturbed]
+    others = [one.others_busy_cores for one in measurements]
+    unavoidable = [one for one in figures.without_disturbed(measurements) if one.is_disturbed]
+    return (
+        f"Other processes used {median(others):.2f} cores meanwhile (median; at most "
+        f"{max(others):.2f}): {len(disturbed)} of {len(measurements)} measurements were disturbed "
+        f"by more than {QUIET_CORES} cores and count only where there is no other, which is so "
+        f"for {len(unavoidable)} of them."
     )
 
 

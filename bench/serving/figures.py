@@ -13,7 +13,7 @@ from bench.serving.measurement import Measurement
 def speed_figures(measurements: Sequence[Measurement]) -> dict[str, float]:
     """The median of the rounds for each number, concurrency and engine, in this order."""
     values: dict[tuple[str, int, str], list[float]] = defaultdict(list)
-    for one in measurements:
+    for one in without_disturbed(measurements):
         for number, value in one.numbers().items():
             values[number, one.concurrency, one.engine].append(value)
     numbers = list(dict.fromkeys(number for number, _, _ in values))
@@ -22,6 +22,16 @@ def speed_figures(measurements: Sequence[Measurement]) -> dict[str, float]:
         f"{number}_c{concurrency}_{engine}": rounded(median(values[number, concurrency, engine]))
         for number, concurrency, engine in in_order
     }
+
+
+def without_disturbed(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Disturbed ones count only for an engine and concurrency that has no other."""
+    quiet = {(one.engine, one.concurrency) for one in measurements if not one.is_disturbed}
+    return [
+        one
+        for one in measurements
+        if not one.is_disturbed or (one.engine, one.concurrency) not in quiet
+    ]
 
 
 def failure_figures(measurements: Sequence[Measurement]) -> dict[str, int]:

@@ -8,7 +8,13 @@ from typing import Any
 
 from bench.serving.answers import Answer, Load, succeeded
 from bench.serving.engines import Engine
-from bench.serving.processes import Quietness, cpu_seconds, machine_cpu_seconds, quietness
+from bench.serving.processes import (
+    QUIET_CORES,
+    Quietness,
+    cpu_seconds,
+    machine_cpu_seconds,
+    quiet_moment,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,10 @@ class Measurement(Subject):
     client_cpu_seconds: float
     others_busy_cores: float
     before: Quietness
+
+    @property
+    def is_disturbed(self) -> bool:
+        return self.others_busy_cores > QUIET_CORES
 
     @property
     def output_tokens(self) -> int:
@@ -67,13 +77,15 @@ class Measurement(Subject):
             "others_busy_cores": round(self.others_busy_cores, 2),
             "load_average_before": self.before.load_average,
             "busy_cores_before": self.before.busy_cores,
+            "waited_seconds_before": self.before.waited_seconds,
         }
 
 
 async def measure(
-    engine: Engine, messages: Sequence[str], subject: Subject, load: Load
+    engine: Engine, messages: Sequence[str], subject: Subject, load: Load, *, patience: float
 ) -> Measurement:
-    before = await quietness()
+    """Waits at most `patience` seconds for a quiet machine, then measures whatever it finds."""
+    before = await quiet_moment(patience_seconds=patience)
     machine, own, client = machine_cpu_seconds(), cpu_seconds(engine.pid), process_time()
     started = perf_counter()
     answers = await engine.answer(messages, load)

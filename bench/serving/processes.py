@@ -7,11 +7,14 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 from bench.results_file import REPOSITORY
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _GRACE_SECONDS = 5.0
+# More than this makes two threads of an engine wait for a third one visibly.
+QUIET_CORES = 0.3
 
 
 @contextlib.asynccontextmanager
@@ -70,14 +73,27 @@ class Quietness:
 
     load_average: float
     busy_cores: float
+    waited_seconds: float
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.busy_cores <= QUIET_CORES
 
 
-async def quietness(*, seconds: float = 1.0) -> Quietness:
-    """Looks while nothing is measured."""
-    before = machine_cpu_seconds()
-    await asyncio.sleep(seconds)
-    busy = (machine_cpu_seconds() - before) / seconds
-    return Quietness(load_average=round(os.getloadavg()[0], 2), busy_cores=round(busy, 2))
+async def quiet_moment(*, patience_seconds: float) -> Quietness:
+    """Looks for a second while nothing is measured, and again until it is quiet or too late."""
+    started = perf_counter()
+    while True:
+        before = machine_cpu_seconds()
+        await asyncio.sleep(1)
+        waited = perf_counter() - started
+        seen = Quietness(
+            load_average=round(os.getloadavg()[0], 2),
+            busy_cores=round(machine_cpu_seconds() - before, 2),
+            waited_seconds=round(waited, 1),
+        )
+        if seen.is_quiet or waited >= patience_seconds:
+            return seen
 
 
 def _family(pid: int) -> list[int]:
