@@ -212,13 +212,12 @@ def _resolution(report: Report) -> tuple[ConditionStatus, str, str]:
             return TRUE, Reason.RESOLVED, f"{uri} is served at commit {resolution.commit}"
         case ResolutionState.RESOLVED:
             return TRUE, Reason.RESOLVED, f"{uri} is served as it is there"
-        case ResolutionState.RESOLVING if diagnosis is None or situation.is_suspended:
-            return UNKNOWN, Reason.RESOLVING, _resolving_in_words(situation)
-        case _ if diagnosis is not None:
+        case ResolutionState.REFUSED:
+            return FALSE, resolution.reason, resolution.message
+        case ResolutionState.RESOLVING if diagnosis and diagnosis.code not in OF_OBJECTS:
             return FALSE, diagnosis.code, diagnosis.message
-        case _:
-            message = resolution.message or f"{uri} is refused"
-            return FALSE, resolution.reason or Reason.NO_READY_REPLICA, message
+        case ResolutionState.RESOLVING:
+            return UNKNOWN, Reason.RESOLVING, _resolving_in_words(situation)
 
 
 def _resolving_in_words(situation: Situation) -> str:

@@ -88,21 +88,18 @@ def _end_of_rollout(rollout: Manifest, new: Manifest) -> Event:
 
 def _readiness(old: Manifest, new: Manifest) -> Iterator[Event]:
     before, after = (_condition(status, ConditionType.READY) for status in (old, new))
+    was, now = before.get("status", ""), after.get("status", "")
+    said = after.get("message", "")
     if _is_suspended(after) != _is_suspended(before):
-        yield _suspension(after)
-    elif after.get("status") == "True" and before.get("status") != "True":
-        yield _normal("Ready", Action.SERVE, after.get("message", ""))
-    elif after.get("status") == "False" and before.get("status") == "True":
-        yield _event(EventType.WARNING, "NotReady", Action.SERVE, after.get("message", ""))
+        yield _normal("Suspended" if _is_suspended(after) else "Resumed", Action.SERVE, said)
+    elif was == "True" and now == "False":
+        yield _event(EventType.WARNING, "NotReady", Action.SERVE, said)
+    if now == "True" and was != "True":
+        yield _normal("Ready", Action.SERVE, said)
 
 
 def _is_suspended(ready: Manifest) -> bool:
     return ready.get("reason") == Reason.SUSPENDED
-
-
-def _suspension(ready: Manifest) -> Event:
-    reason = "Suspended" if _is_suspended(ready) else "Resumed"
-    return _normal(reason, Action.SERVE, ready.get("message", ""))
 
 
 def _diagnosis(old: Manifest, new: Manifest) -> Iterator[Event]:

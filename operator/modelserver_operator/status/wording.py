@@ -6,6 +6,9 @@ import re
 LONGEST_MESSAGE = 1024
 LONGEST_HINT = 1024
 
+# A termination message has at most 4 KiB (kubelet), an answer of the API server may be longer.
+_LONGEST_READ = 8192
+
 _CUT = "…"
 _REDACTED = "[redacted]"
 _SECRETS = (
@@ -18,11 +21,11 @@ _SECRETS = (
 _BEHIND_A_NAME = (
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)[A-Za-z0-9+/=._~-]{8,}"),
     re.compile(
-        r"(?i)([\"']?[\w.-]*(?:token|password|passwd|secret|api[_-]?key|access[_-]?key|signature"
+        r"(?i)((?:token|password|passwd|secret|api[_-]?key|access[_-]?key|signature"
         r"|credential)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;]{6,}"
     ),
     re.compile(r"(?i)([?&](?:sig|key|auth)=)[^\s\"'&]+"),
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]+(?=@)"),
+    re.compile(r"(://)[^/\s@]{1,256}(?=@)"),
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _BETWEEN_WORDS = re.compile(r" {2,}")
@@ -41,7 +44,8 @@ def redacted(text: str) -> str:
 
 def clean(text: str) -> str:
     """What somebody else wrote, as one line that may be shown."""
-    return _BETWEEN_WORDS.sub(" ", _CONTROL.sub(" ", redacted(text))).strip()
+    known = shortened(text, _LONGEST_READ)
+    return _BETWEEN_WORDS.sub(" ", _CONTROL.sub(" ", redacted(known))).strip()
 
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:
@@ -62,8 +66,14 @@ def last_part(text: str, longest: int) -> str:
 
 
 def sentences(*parts: str) -> str:
-    """Parts that may be empty and may lack their full stop, as one text."""
-    return " ".join(_ended(part.strip()) for part in parts if part.strip())
+    """Parts that may be empty and may lack capital letter and full stop, as one text."""
+    return " ".join(_ended(_begun(part.strip())) for part in parts if part.strip())
+
+
+def _begun(part: str) -> str:
+    """A name such as spec.model or hf://a/b is written as it is."""
+    is_plain_word = part.split(maxsplit=1)[0].rstrip(",:").isalpha()
+    return part[0].upper() + part[1:] if is_plain_word else part
 
 
 def _ended(part: str) -> str:

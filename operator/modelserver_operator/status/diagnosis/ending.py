@@ -162,6 +162,6 @@ def deadline_exceeded(evidence: Evidence) -> Diagnosis | None:
     return finding(
         Code.LOAD_TIMEOUT,
         f"No further pod of {name} became ready within {seconds} s",
-        f"kubectl describe pods -n {evidence.server.namespace} -l"
-        f" modelserver.dev/server={evidence.server.name} shows what they wait for.",
+        f"See what they wait for: kubectl describe pods -n {evidence.server.namespace} -l"
+        f" modelserver.dev/server={evidence.server.name}.",
     )

@@ -36,13 +36,10 @@ def refused_model(evidence: Evidence) -> Diagnosis | None:
     resolution = evidence.resolution
     if resolution.state is not ResolutionState.REFUSED:
         return None
-    code = resolution.reason or Code.ARTIFACT_REFUSED
-    uri = evidence.server.spec.model.uri
-    message = resolution.message or f"The model {uri} is refused"
-    return finding(code, clean(message), _HINTS_OF_REFUSALS.get(code, _OTHER_REFUSAL))
+    hint = _HINTS_OF_REFUSALS.get(resolution.reason, "Correct what the message names in spec.")
+    return finding(resolution.reason, clean(resolution.message), hint)
 
 
-_OTHER_REFUSAL = "Correct spec.model; the message says what is expected."
 _HINTS_OF_REFUSALS: dict[str, str] = {
     Code.FILE_MODELS_NOT_ALLOWED: (
         "Write the model as hf://organisation/name or pvc://claim/path, or ask whoever runs the"
@@ -127,6 +124,6 @@ def stuck_job(evidence: Evidence) -> Diagnosis | None:
         Code.POD_REFUSED,
         f"Job {evidence.stuck_job}, which resolves the model's revision, gets no pod: it is refused"
         " by a quota, Pod Security or another rule of the namespace",
-        f"kubectl describe job {evidence.stuck_job} -n {namespace} says by which; or set"
+        f"See by which: kubectl describe job {evidence.stuck_job} -n {namespace}; or set"
         " spec.model.revision to a commit, which needs no Job.",
     )

@@ -14,7 +14,7 @@ from modelserver_operator.status.wording import clean
 
 # What follows is about other pods and changes with them.
 _PREEMPTION = re.compile(r"( no new claims to deallocate,)? preemption: .*$", re.DOTALL)
-_SHORT_OF = re.compile(r"\bInsufficient ([\w./-]+?)(?=[,.\s]|$)")
+_SHORT_OF = re.compile(r"\bInsufficient ([\w./-]*\w)")
 _SCHEDULER_FAILED = ("Unschedulable", "SchedulerError")
 _TOO_MANY_PODS = "Too many pods"
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)"')
