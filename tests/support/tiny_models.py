@@ -1,4 +1,4 @@
-"""Models of every served kind with random weights: small enough to make, load and run in no time."""
+"""Models of every served kind with random weights, made and loaded in no time."""
 
 import json
 from collections.abc import Iterable

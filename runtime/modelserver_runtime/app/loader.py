@@ -12,9 +12,11 @@ from modelserver_runtime.artifacts import (
     ModelSource,
     Phase,
     Progress,
+    check_directory,
     fetch,
 )
 from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.backends.detection import identify
 from modelserver_runtime.errors import LoadTimeout, RuntimeCrash, StartupFailure
 from modelserver_runtime.settings import Settings
 
@@ -24,7 +26,9 @@ type Load = Callable[[Settings, Progress], LoadedModel]
 
 
 def load(settings: Settings, progress: Progress) -> LoadedModel:
-    """Imports torch, which takes seconds: so not before the socket is open."""
+    """Refuses what it can before it imports torch, which takes seconds."""
+    check_directory(settings.model_directory, policy=source_of(settings).policy)
+    identity = identify(settings.model_directory, settings.task)
     from modelserver_runtime.backends.loading import LoadOptions  # noqa: PLC0415
     from modelserver_runtime.backends.registry import load_model  # noqa: PLC0415
 
@@ -37,7 +41,7 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
         trust_remote_code=settings.trust_remote_code,
         threads=settings.threads,
     )
-    return load_model(options, settings.task, progress)
+    return load_model(options, identity, progress)
 
 
 def fetch_then_load(settings: Settings, progress: Progress) -> LoadedModel:

@@ -132,14 +132,14 @@ def _dtype(options: LoadOptions) -> torch.dtype:
 
 
 def _require_complete(model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """transformers fills weights that are missing with random numbers; such a model answers nonsense."""
+    """transformers fills missing weights with random numbers; such a model answers nonsense."""
     missing = sorted(info["missing_keys"])
     mismatched = sorted(str(entry) for entry in info["mismatched_keys"])
     if absent := missing or mismatched:
         raise UnsupportedModel(
             f"The files lack {len(absent)} weights that {type(model).__name__} needs, "
             f"first {absent[0]}",
-            hint="Choose the task that the model was trained for, or a model trained for this task.",
+            hint="Choose the task that the model was trained for, or another model.",
         )
 
 

@@ -180,6 +180,9 @@ class PipelineBackend:
         """Items with the same parameters, in one batch."""
         inputs = [self._task.prepare(self._pipeline, item.inputs) for item in items]
         parameters = {**self._task.parameters, **items[0].parameters}
+        if len(inputs) == 1:
+            # Some pipelines unpack a list of one, some do not.
+            return iter([plain(self._pipeline(inputs[0], **parameters))])
         outputs = self._pipeline(inputs, batch_size=self._batch_size(len(inputs)), **parameters)
         return (plain(output) for output in outputs)
 

@@ -6,7 +6,7 @@ from typing import Any
 import transformers
 from transformers import GenerationConfig, PreTrainedModel
 
-from modelserver_runtime.artifacts import ArtifactPolicy, Phase, Progress, check_directory
+from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends.base import (
     BatchBackend,
     EmbeddingBackend,
@@ -17,7 +17,7 @@ from modelserver_runtime.backends.base import (
     SamplingDefaults,
 )
 from modelserver_runtime.backends.causal_lm import CausalLanguageModel
-from modelserver_runtime.backends.detection import Identity, identify
+from modelserver_runtime.backends.detection import Identity
 from modelserver_runtime.backends.embedder import Embedder, read_pooling
 from modelserver_runtime.backends.loading import (
     LoadOptions,
@@ -42,14 +42,9 @@ type Backend = GenerationBackend | EmbeddingBackend | BatchBackend
 type Load = Callable[[LoadOptions, Identity], tuple[PreTrainedModel, Backend]]
 
 
-def load_model(options: LoadOptions, task: Task, progress: Progress) -> LoadedModel:
+def load_model(options: LoadOptions, identity: Identity, progress: Progress) -> LoadedModel:
     """A model that has answered once; every failure is a StartupFailure."""
     stay_offline()
-    policy = ArtifactPolicy(
-        allow_pickle=options.allow_pickle, trust_remote_code=options.trust_remote_code
-    )
-    check_directory(options.directory, policy=policy)
-    identity = identify(options.directory, task)
     threads = use_threads(options.threads)
     read_ahead(options.directory, progress)
     progress.say(f"Loading {identity.architecture} for {identity.task}")

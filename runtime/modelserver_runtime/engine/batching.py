@@ -106,6 +106,7 @@ class BatchSteps[Item]:
         """If a batch fails, each item is tried alone, so that only the one at fault fails."""
         try:
             values = self._run([ticket.item for ticket in batch])
+            pairs = list(zip(batch, values, strict=True))
         except RequestFailure as failure:
             yield from self._isolate(batch, failure)
         except Exception as error:
@@ -113,7 +114,7 @@ class BatchSteps[Item]:
             sentence = f"The model could not compute this input: {str(error).partition('\n')[0]}"
             yield from self._isolate(batch, BackendFailure(sentence))
         else:
-            for ticket, value in zip(batch, values, strict=True):
+            for ticket, value in pairs:
                 yield _Outcome(ticket=ticket, value=value)
 
     def _isolate(

@@ -7,7 +7,6 @@ Loading → WarmingUp → Ready → Draining
 from dataclasses import dataclass
 
 from modelserver_runtime.artifacts import Phase, Progress, ProgressReport
-from modelserver_runtime.backends.base import ModelDescription
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import NotReady, StartupFailure
@@ -43,8 +42,8 @@ class Lifecycle:
         return self._draining
 
     @property
-    def description(self) -> ModelDescription | None:
-        return self._service.description if self._service else None
+    def current(self) -> ModelService | None:
+        return self._service
 
     @property
     def service(self) -> ModelService:

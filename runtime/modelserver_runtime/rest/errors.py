@@ -148,7 +148,8 @@ def invalid_request(problems: Any) -> InvalidRequest:
     shown = [_sentence(problem) for problem in problems[:_MOST_PROBLEMS]]
     more = len(problems) - len(shown)
     sentence = "; ".join(dict.fromkeys(shown)) + (f"; and {more} more" if more > 0 else "")
-    return InvalidRequest(sentence, param=_path(problems[0]["loc"]) or None)
+    is_json = problems[0]["type"] != "json_invalid"
+    return InvalidRequest(sentence, param=(is_json and _path(problems[0]["loc"])) or None)
 
 
 def _sentence(problem: Mapping[str, Any]) -> str:
@@ -169,7 +170,9 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _is_union_member(part: int | str) -> bool:
-    return isinstance(part, str) and (not part.isidentifier() or part in _UNION_MEMBERS)
+    if not isinstance(part, str) or part.isdecimal():
+        return False
+    return not part.isidentifier() or part in _UNION_MEMBERS
 
 
 _UNION_MEMBERS = frozenset({"str", "int", "bool", "float", "TextPair", "Text"})

@@ -55,8 +55,8 @@ async def health(context: Context) -> Response:
     }
     if not readiness.is_well:
         body["reason"] = readiness.reason
-    if (description := context.lifecycle.description) is not None:
-        body["serves"] = description
+    if (service := context.lifecycle.current) is not None:
+        body["serves"] = service.description
     return _json(body, 200 if readiness.is_well else 503)
 
 

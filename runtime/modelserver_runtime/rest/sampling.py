@@ -11,6 +11,10 @@ from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
 from modelserver_runtime.rest.schemas.generation import GenerateParameters, SamplingFields
 
 
+# The golden ratio of 64 bits: choices of neighbouring seeds do not meet.
+_SEED_STEP = 0x9E3779B97F4A7C15
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """How long an answer may be: `asked` tokens, or `default` without a wish (None: what fits).
@@ -77,7 +81,7 @@ def choice(sampling: SamplingParameters, index: int) -> SamplingParameters:
     """The parameters of one of n choices: with a seed each has its own, so that they differ."""
     if sampling.seed is None or index == 0:
         return sampling
-    return replace(sampling, seed=sampling.seed + index)
+    return replace(sampling, seed=(sampling.seed + index * _SEED_STEP) % 2**63)
 
 
 def _known_tokens(bias: dict[int, float] | None, limits: GenerationLimits) -> dict[int, float]:

@@ -1,0 +1,307 @@
+"""The engines' fronts: cancellation frees, failures stay alone, limits hold, death is noticed."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from modelserver_runtime.backends.base import (
+    GenerationLimits,
+    SamplingDefaults,
+    SamplingParameters,
+    SequenceSpec,
+    TokenOutput,
+    Work,
+)
+from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
+from modelserver_runtime.engine.engine import GenerationEngine
+from modelserver_runtime.engine.output import TextRules
+from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.scheduler import SchedulerLimits
+from modelserver_runtime.errors import (
+    BackendFailure,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    RequestTimeout,
+)
+from modelserver_runtime.telemetry import Telemetry
+
+END = 0
+
+
+class LetterTokenizer:
+    """Token n is a letter; enough of `backends.base.Tokenizer` for the engine."""
+
+    def text_stream(self, **_: Any) -> "LetterTokenizer":
+        return self
+
+    def step(self, token_id: int) -> str:
+        return chr(96 + token_id)
+
+    def flush(self) -> str:
+        return ""
+
+
+class CountingBackend:
+    """Answers 1, 2, 3, ...; a prompt that holds 13 fails, one that holds 666 breaks the step."""
+
+    def __init__(self) -> None:
+        self.limits = GenerationLimits(
+            max_model_length=1000, vocabulary_size=1000, end_token_ids=frozenset({END})
+        )
+        self.defaults = SamplingDefaults()
+        self.tokenizer = LetterTokenizer()
+        self.live: dict[int, int] = {}
+        self.prompts: dict[int, tuple[int, ...]] = {}
+        self.may_step = threading.Event()
+        self.may_step.set()
+        self.steps = 0
+
+    def warm_up(self) -> None: ...
+
+    def add(self, sequence: SequenceSpec) -> None:
+        self.live[sequence.sequence_id] = -len(sequence.prompt_token_ids)
+        self.prompts[sequence.sequence_id] = sequence.prompt_token_ids
+
+    def free(self, sequence_id: int) -> None:
+        self.live.pop(sequence_id, None)
+
+    def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
+        assert self.may_step.wait(20)
+        self.steps += 1
+        if any(666 in self.prompts[item.sequence_id] for item in work):
+            raise RuntimeError("the whole step breaks")
+        return [self._step_one(item) for item in work]
+
+    def _step_one(self, item: Work) -> TokenOutput:
+        if 13 in self.prompts[item.sequence_id]:
+            return TokenOutput(sequence_id=item.sequence_id, failure="unlucky")
+        if self.live[item.sequence_id] < 0:
+            self.live[item.sequence_id] += item.tokens
+            if self.live[item.sequence_id] < 0:
+                return TokenOutput(sequence_id=item.sequence_id)
+        self.live[item.sequence_id] += 1
+        return TokenOutput(sequence_id=item.sequence_id, token_id=self.live[item.sequence_id])
+
+
+def a_timing(seconds: float = 20) -> Timing:
+    now = time.monotonic()
+    return Timing(arrived=now, deadline=now + seconds)
+
+
+def a_request(*prompt: int, tokens: int = 3, stop: tuple[str, ...] = ()) -> GenerationRequest:
+    return GenerationRequest(
+        prompt_token_ids=prompt or (1, 2),
+        sampling=SamplingParameters(max_tokens=tokens),
+        rules=TextRules(stop_strings=stop),
+    )
+
+
+def a_generation_engine(backend: CountingBackend, *, running: int = 4, waiting: int = 4) -> Any:
+    return GenerationEngine(
+        backend,
+        limits=SchedulerLimits(max_running=running, max_batch_tokens=8),
+        max_waiting=waiting,
+        telemetry=Telemetry(model="test", revision="test"),
+        clock=time.monotonic,
+    )
+
+
+async def text_of(engine: GenerationEngine, *requests: GenerationRequest, **options: Any) -> Any:
+    texts = [""] * len(requests)
+    async with engine.open(requests, options.get("timing") or a_timing()) as deltas:
+        async for index, delta in deltas:
+            texts[index] += delta.text
+    return texts
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  the model's thread sets no event
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def backend() -> CountingBackend:
+    return CountingBackend()
+
+
+@pytest.fixture
+async def engine(backend: CountingBackend) -> Any:
+    engine = a_generation_engine(backend)
+    yield engine
+    backend.may_step.set()
+    engine.worker.stop(5)
+
+
+async def test_requests_that_run_together_get_each_their_own_answer(engine, backend):
+    answers = await asyncio.gather(
+        *(text_of(engine, a_request(tokens=n), a_request(tokens=2)) for n in range(1, 6))
+    )
+    assert answers == [["abcde"[:n], "ab"] for n in range(1, 6)]
+    assert backend.live == {}
+
+
+async def test_a_stop_string_ends_the_sequence_in_the_backend_too(engine, backend):
+    assert await text_of(engine, a_request(tokens=500, stop=("cd",))) == ["ab"]
+    assert backend.live == {}
+
+
+async def test_a_sequence_that_fails_leaves_the_others_alone(engine, backend):
+    good = asyncio.ensure_future(text_of(engine, a_request(tokens=20)))
+    with pytest.raises(BackendFailure, match="unlucky"):
+        await text_of(engine, a_request(13))
+    assert await good == ["abcdefghijklmnopqrst"]
+    assert backend.live == {}
+
+
+async def test_one_broken_step_is_survived(engine, backend):
+    with pytest.raises(BackendFailure, match="try again"):
+        await text_of(engine, a_request(666))
+    assert await text_of(engine, a_request()) == ["abc"]
+    assert backend.live == {}
+
+
+async def test_steps_that_always_break_end_the_model(engine):
+    for _ in range(4):
+        with pytest.raises(BackendFailure):
+            await text_of(engine, a_request(666))
+    with pytest.raises(BackendFailure, match="stopped working"):
+        await text_of(engine, a_request(666))
+    await asyncio.wait_for(engine.worker.died.wait(), 5)
+    with pytest.raises(NotReady, match="stopped working"):
+        await text_of(engine, a_request())
+    await until(lambda: not engine.worker.is_alive)
+
+
+async def test_leaving_early_frees_the_sequence(engine, backend):
+    async with engine.open([a_request(tokens=900)], a_timing()) as deltas, aclosing(deltas):
+        async for _ in deltas:
+            break
+    await until(lambda: backend.live == {})
+    assert backend.steps < 900
+
+
+async def test_a_cancelled_request_frees_its_place_while_it_waits(backend):
+    engine = a_generation_engine(backend, running=1, waiting=1)
+    backend.may_step.clear()
+    first = asyncio.ensure_future(text_of(engine, a_request()))
+    second = asyncio.ensure_future(text_of(engine, a_request()))
+    await until(lambda: engine.admission.inside == 2)
+    with pytest.raises(Overloaded) as refused:
+        await text_of(engine, a_request())
+    assert 1 <= refused.value.retry_after_seconds <= 60
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    third = asyncio.ensure_future(text_of(engine, a_request(tokens=2)))
+    backend.may_step.set()
+    assert await first == ["abc"]
+    assert await third == ["ab"]
+    assert backend.live == {}
+    engine.worker.stop(5)
+
+
+async def test_a_late_answer_is_given_up_and_freed(engine, backend):
+    backend.may_step.clear()
+    late = asyncio.ensure_future(text_of(engine, a_request(tokens=900), timing=a_timing(0.2)))
+    await asyncio.sleep(0.3)
+    backend.may_step.set()
+    with pytest.raises(RequestTimeout, match="not complete after"):
+        await late
+    await until(lambda: backend.live == {})
+
+
+async def test_a_step_that_does_not_come_back_is_noticed(engine, backend):
+    backend.may_step.clear()
+    task = asyncio.ensure_future(text_of(engine, a_request()))
+    await until(lambda: engine.worker.heartbeat.step_began is not None)
+    assert engine.worker.heartbeat.stuck_seconds(time.monotonic() + 100) >= 100
+    backend.may_step.set()
+    await task
+    await until(lambda: engine.worker.heartbeat.step_began is None)
+
+
+def doubled(items: Sequence[Any]) -> Sequence[Any]:
+    for item in items:
+        if item == "wrong":
+            raise InvalidRequest("this one is wrong")
+        if item == "poison":
+            raise RuntimeError("poison")
+    return [item * 2 for item in items]
+
+
+def a_batch_engine(run: Any = doubled, **limits: int) -> BatchEngine[Any]:
+    return BatchEngine(
+        run,
+        limits=BatchLimits(**{"max_items": 4, "max_cost": 100, **limits}),
+        max_waiting=2,
+        telemetry=Telemetry(model="test", revision="test"),
+        clock=time.monotonic,
+        cost=lambda item: len(str(item)),
+    )
+
+
+async def test_items_of_many_requests_share_batches_and_keep_their_order():
+    sizes: list[int] = []
+    gate = threading.Event()
+
+    def run(items: Sequence[int]) -> Sequence[int]:
+        assert gate.wait(10)
+        sizes.append(len(items))
+        return doubled(items)
+
+    engine = a_batch_engine(run)
+    tasks = [asyncio.ensure_future(engine.run([n, n + 1, n + 2], a_timing())) for n in (0, 10, 20)]
+    await until(lambda: engine.admission.inside == 3)
+    gate.set()
+    assert await asyncio.gather(*tasks) == [[0, 2, 4], [20, 22, 24], [40, 42, 44]]
+    assert max(sizes) == 4
+    assert sum(sizes) == 9
+    engine.worker.stop(5)
+
+
+async def test_only_the_item_at_fault_fails():
+    engine = a_batch_engine()
+    first, second, third, fourth = await engine.run([1, "wrong", "poison", 2], a_timing())
+    assert (first, fourth) == (2, 4)
+    assert isinstance(second, InvalidRequest)
+    assert isinstance(third, BackendFailure)
+    assert "poison" in third.message
+    engine.worker.stop(5)
+
+
+async def test_a_batch_holds_no_more_than_its_cost_but_one_item_always_fits():
+    sizes: list[int] = []
+    engine = a_batch_engine(lambda items: sizes.append(len(items)) or items, max_cost=5)
+    await engine.run(["aaaa", "bb", "cc", "d" * 50, "e"], a_timing())
+    assert sizes == [1, 2, 1, 1]
+    engine.worker.stop(5)
+
+
+async def test_an_item_that_waits_too_long_is_refused_and_a_cancelled_one_is_not_computed():
+    gate, seen = threading.Event(), []
+
+    def run(items: Sequence[Any]) -> Sequence[Any]:
+        assert gate.wait(10)
+        seen.extend(items)
+        return items
+
+    engine = a_batch_engine(run, max_items=1)
+    running = asyncio.ensure_future(engine.run(["first"], a_timing()))
+    await until(lambda: engine.worker.heartbeat.step_began is not None)
+    cancelled = asyncio.ensure_future(engine.run(["cancelled"], a_timing()))
+    await until(lambda: engine.admission.inside == 2)
+    with pytest.raises(RequestTimeout, match="not answered in time"):
+        await engine.run(["late"], a_timing(0.05))
+    cancelled.cancel()
+    gate.set()
+    assert await running == ["first"]
+    assert await engine.run(["last"], a_timing()) == ["last"]
+    assert seen == ["first", "last"]
+    engine.worker.stop(5)
