@@ -16,6 +16,7 @@
 its own with `make_operator`, in a module that does not use `operator`: they would share the Lease.
 """
 
+import hashlib
 import os
 import re
 import subprocess
@@ -132,7 +133,9 @@ def module_namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str
 
 
 def namespace_name(test: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", test.removeprefix("test_").lower())[:50].strip("-")
+    """Readable, and different for every case of a table."""
+    words = re.sub(r"[^a-z0-9]+", "-", test.removeprefix("test_").lower())
+    return f"{words[:44].strip('-')}-{hashlib.sha256(test.encode()).hexdigest()[:5]}"
 
 
 def make_namespace(kube: Kube, name: str) -> None:
