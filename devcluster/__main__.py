@@ -1,6 +1,7 @@
 """The command line: `python -m devcluster --help`."""
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DevclusterError as e:
         print(f"devcluster: {e}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         say(
             "\nInterrupted. What had started goes on running: the same command again resumes, "

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from devcluster import process
-from devcluster.errors import NotReadyError
+from devcluster.errors import ClusterStateError, NotReadyError
 from devcluster.paths import ClusterFolder
 
 _UNIFIED = Path("/sys/fs/cgroup")
@@ -26,7 +26,13 @@ def is_unified() -> bool:
 
 def ensure_cgroups(folder: ClusterFolder) -> None:
     for mount in _hierarchies():
-        (mount / cgroup_name(folder)).mkdir(exist_ok=True)
+        try:
+            (mount / cgroup_name(folder)).mkdir(exist_ok=True)
+        except OSError as e:
+            raise ClusterStateError(
+                f"a control group cannot be made in {mount} ({e.strerror}), and without them there "
+                "is no node; in a container give it --privileged, or take --api-only"
+            ) from e
     if is_unified():
         _delegate(_UNIFIED)
         _delegate(_UNIFIED / cgroup_name(folder))

@@ -186,6 +186,8 @@ def _program_status(folder: ClusterFolder, program: str) -> ProgramStatus:
 
 
 def _problem(cluster: Cluster) -> str:
+    if process.running(cluster.folder, "kube-apiserver") is None:
+        return "the API server does not run"  # without its link we would ask somebody outside
     try:
         answer, body = get(f"{cluster.url}/readyz", ca=cluster.ca_file, token=cluster.admin_token)
     except OSError as e:

@@ -20,6 +20,7 @@ from devcluster.paths import REPOSITORY, cache_root
 
 _REPOSITORY_PREFIX = "localhost/modelserver-"
 _SHOWN_LINES = 30
+_OLDER_KEPT = 2  # somebody may be about to load them
 
 
 class Part(StrEnum):
@@ -167,6 +168,6 @@ def _remove_older(engine: Engine, image: StagedImage) -> None:
     if not engine.is_ours:
         return
     names = engine.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", image.spec.repository)
-    for name in names.split():
-        if name != image.name and not name.endswith(":<none>"):
-            remove_image(engine, name)
+    older = [name for name in names.split() if name != image.name and "<none>" not in name]
+    for name in older[_OLDER_KEPT:]:  # the newest come first
+        remove_image(engine, name)

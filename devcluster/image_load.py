@@ -14,6 +14,7 @@ from devcluster.docker_store import Layer, StoredImage
 from devcluster.engine import Engine, answering_engine
 from devcluster.errors import ClusterStateError, CommandError
 from devcluster.layer_link import link_layers, release_layers
+from devcluster.lock import locked
 from devcluster.node import containerd_socket
 from devcluster.node_up import ctr_command, images_on_node
 from devcluster.paths import ClusterFolder, cluster_folder
@@ -60,12 +61,13 @@ def _load_into_node(names: Sequence[str], folder: ClusterFolder) -> None:
             f"python -m devcluster up --name {folder.name}"
         )
     ctr = finder.cached_program("ctr")
-    known = images_on_node(folder, ctr)
-    for name in names:
-        if name in known:
-            say(f"✓ {name} is in the cluster {folder.name} already")
-        else:
-            _load(name, folder, ctr)
+    with locked(folder.root):
+        known = images_on_node(folder, ctr)
+        for name in names:
+            if name in known:
+                say(f"✓ {name} is in the cluster {folder.name} already")
+            else:
+                _load(name, folder, ctr)
 
 
 def _load(name: str, folder: ClusterFolder, ctr: Path) -> None:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from devcluster import finder
+from devcluster import finder, process
 from devcluster.catalog import FAMILIES, FamilyName
 from devcluster.certificates import Certificates, Subject
 from devcluster.cgroups import cgroup_name
@@ -195,6 +196,8 @@ def containerd(folder: ClusterFolder, programs: Mapping[str, Path]) -> Daemon:
 def node_daemons(
     folder: ClusterFolder, record: ClusterRecord, programs: Mapping[str, Path], admin_token: str
 ) -> list[Daemon]:
+    is_up = process.running(folder, KUBELET) is not None
+    since = None if is_up else datetime.now(UTC).replace(microsecond=0)
     kubelet_argv: list[str | Path] = [
         programs[KUBELET],
         f"--config={folder.config / 'kubelet.yaml'}",
@@ -213,13 +216,15 @@ def node_daemons(
         Daemon(
             program=KUBELET,
             argv=inside(folder, kubelet_argv),
-            problem=lambda: _node_problem(folder, record, admin_token),
+            problem=lambda: _node_problem(folder, record, admin_token, since),
         ),
         Daemon(program=KUBE_PROXY, argv=inside(folder, proxy_argv), problem=proxy_probe),
     ]
 
 
-def _node_problem(folder: ClusterFolder, record: ClusterRecord, token: str) -> str:
+def _node_problem(
+    folder: ClusterFolder, record: ClusterRecord, token: str, since: datetime | None
+) -> str:
     """Why the node is not Ready, as its own condition says."""
     address = f"{record.server}/api/v1/nodes/{node_name(folder)}"
     ca = Certificates(folder.certificates).ca
@@ -228,16 +233,19 @@ def _node_problem(folder: ClusterFolder, record: ClusterRecord, token: str) -> s
         status, body = get(address, ca=ca, token=token)
     except OSError as e:
         return str(e)
-    return health or not_ready_reason(status, body)
+    return health or not_ready_reason(status, body, since=since)
 
 
-def not_ready_reason(status: int, body: bytes) -> str:
+def not_ready_reason(status: int, body: bytes, *, since: datetime | None = None) -> str:
+    """`since` is when the kubelet started: what one before it said does not count."""
     if status != 200:  # noqa: PLR2004  HTTP OK
         return f"the node has not registered itself ({status})"
     conditions = json.loads(body).get("status", {}).get("conditions", [])
     ready = [condition for condition in conditions if condition["type"] == "Ready"]
     if not ready:
         return "the node has no condition Ready yet"
+    if since and datetime.fromisoformat(ready[0]["lastHeartbeatTime"]) < since:
+        return "the kubelet has not reported yet"
     if ready[0]["status"] == "True":
         return ""
     return f"the node is not Ready: {ready[0].get('message', '')}"

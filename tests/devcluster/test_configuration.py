@@ -3,6 +3,7 @@
 import json
 import ssl
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,14 @@ def test_why_a_node_is_not_ready(status, condition, reason):
     body = json.dumps({"status": {"conditions": [condition]}}).encode()
     assert reason in node.not_ready_reason(status, body)
     assert bool(node.not_ready_reason(status, body)) is bool(reason)
+
+
+@pytest.mark.parametrize(("heartbeat", "is_ready"), [("11:59:59", False), ("12:00:00", True)])
+def test_what_an_earlier_kubelet_reported_does_not_count(heartbeat, is_ready):
+    condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": f"2026-01-01T{heartbeat}Z"}
+    body = json.dumps({"status": {"conditions": [condition]}}).encode()
+    since = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert (node.not_ready_reason(200, body, since=since) == "") is is_ready
 
 
 @pytest.fixture(scope="module")
