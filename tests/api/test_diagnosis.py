@@ -196,7 +196,9 @@ def test_an_admission_policy_that_refuses_a_child_is_quoted(servers, stage, kube
 def test_a_revision_that_crashes_from_the_start_never_serves(servers, stage):
     servers.create("chat")
     old = servers.wait_settled("chat")["status"]["servingRevision"]
-    stage.direct(exits(2, "InvalidConfiguration", "--broken", "main"), namespace=servers.namespace)
+    broken = exits(2, "InvalidConfiguration", "--broken", "main")
+    stage.direct(broken, namespace=servers.namespace)
+    stage.direct(pod_outcomes.FINE, namespace=servers.namespace, revision=old)
     servers.patch("chat", {"runtime": {"args": ["--broken"]}})
     servers.wait_diagnosis("chat", "InvalidConfiguration")
     assert servers.status("chat")["servingRevision"] == old

@@ -70,10 +70,8 @@ def _ends(evidence: Evidence) -> Iterator[tuple[ContainerState, Ended]]:
 
 def _diagnosis(evidence: Evidence, container: ContainerState, end: Ended) -> Diagnosis:
     code = _code_of(evidence, container, end)
-    said = end.said.message if end.said.code else ""
-    message = clean(said) or _in_words(code, container, end)
     hint = hint_of(code, evidence.server, container)
-    return finding(code, message, clean(end.said.hint), hint)
+    return finding(code, _in_words(code, container, end), clean(end.said.hint), hint)
 
 
 def _code_of(evidence: Evidence, container: ContainerState, end: Ended) -> Code:
@@ -122,6 +120,8 @@ def _startup_budget(container: ContainerState) -> int | None:
 
 def _in_words(code: Code, container: ContainerState, end: Ended) -> str:
     who = f"Container {container.name}"
+    if end.said.code and end.said.message:
+        return f"{who} ended with {_exit_in_words(end)}: {clean(end.said.message)}"
     if code is Code.OUT_OF_MEMORY:
         limit = ((container.spec.get("resources") or {}).get("limits") or {}).get("memory")
         allowed = f"its limit of {limit}" if limit else "what the node has; it has no limit"
