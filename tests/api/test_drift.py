@@ -10,7 +10,7 @@ from support.servers import MANAGER, Servers, unpinned
 from support.snapshot import difference
 from support.waiting import wait_until
 
-HEALED_SECONDS = 10
+HEALED_SECONDS = 20
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class OperatorProcess:
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def wait_ready(self, timeout: float = 30) -> None:
+    def wait_ready(self, timeout: float = 60) -> None:
         wait_until(self._is_ready, timeout=timeout, what=f"{self.identity} ready", interval=0.05)
 
     def _is_ready(self) -> bool:

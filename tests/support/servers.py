@@ -127,7 +127,7 @@ class Servers:
             for condition in server.get("status", {}).get("conditions", [])
         )
 
-    def wait_condition(self, name: str, kind: str, status: str, timeout: float = 30) -> Manifest:
+    def wait_condition(self, name: str, kind: str, status: str, timeout: float = 60) -> Manifest:
         def look() -> bool:
             return self.is_current(name, kind, status)
 
@@ -137,15 +137,15 @@ class Servers:
             raise AssertionError(f"{e}; status: {self.status(name)}") from e
         return self.get(name)
 
-    def wait_ready(self, name: str, timeout: float = 30) -> Manifest:
+    def wait_ready(self, name: str, timeout: float = 60) -> Manifest:
         return self.wait_condition(name, "Ready", "True", timeout)
 
-    def wait_settled(self, name: str, timeout: float = 30) -> Manifest:
+    def wait_settled(self, name: str, timeout: float = 60) -> Manifest:
         """Ready, and no change of revision going on."""
         self.wait_ready(name, timeout)
         return self.wait_condition(name, "Progressing", "False", timeout)
 
-    def wait_diagnosis(self, name: str, code: str, timeout: float = 30) -> Manifest:
+    def wait_diagnosis(self, name: str, code: str, timeout: float = 60) -> Manifest:
         def look() -> Manifest | None:
             diagnosis = self.status(name).get("diagnosis", {})
             return diagnosis if diagnosis.get("code") == code else None
@@ -155,7 +155,7 @@ class Servers:
         except AssertionError as e:
             raise AssertionError(f"{e}; status: {self.status(name)}") from e
 
-    def wait_gone(self, name: str, timeout: float = 30) -> None:
+    def wait_gone(self, name: str, timeout: float = 60) -> None:
         """The server and everything that bears its label."""
 
         def is_gone() -> bool:
