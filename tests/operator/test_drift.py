@@ -103,6 +103,7 @@ SERVER = 'k:{"name":"server"}'
             {"containers": [{"name": "server"}, {"name": "sidecar", "image": "y"}]},
             [f"spec.containers.{SIDECAR[2:]}.name", f"spec.containers.{SIDECAR[2:]}.image"],
         ),
+        ({"f:names": {".": {}, 'v:"x"': {}}}, {"names": ["x"]}, []),
         (
             {"f:containers": {SERVER: {"f:image": {}, "f:tty": {}}}},
             {"containers": [{"name": "server", "image": "x", "tty": True}]},

@@ -71,6 +71,7 @@ PARTS = st.lists(
         st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3),
     ),
     max_size=2,
+    unique_by=lambda part: part["name"],
 )
 TEMPLATES = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3).flatmap(
     lambda more: st.builds(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from modelserver_operator.apis.types import LIST_SET, ApiModel, DataKey, ObjectName, Rule
+from modelserver_operator.apis.types import LIST_SET, ApiModel, DataKey, ObjectName, Rule, unique
 
 HUB = "hf://"
 CLAIM = "pvc://"
@@ -99,6 +99,7 @@ class Model(ApiModel):
             ...,
         ],
         Field(max_length=16, json_schema_extra=LIST_SET),
+        unique(),
     ] = ()
     """More names under which clients may ask for the model."""
     credentials: Credentials | None = None

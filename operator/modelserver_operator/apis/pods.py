@@ -19,6 +19,7 @@ from modelserver_operator.apis.types import (
     Rule,
     Text,
     list_map,
+    unique,
 )
 
 LABEL_KEY_LENGTH = 317  # a prefix of 253, a slash, a name of 63
@@ -217,7 +218,11 @@ class Toleration(OpenModel):
     """As in a pod."""
 
 
-_Parts = Annotated[tuple[NamedPart, ...], Field(max_length=32, json_schema_extra=list_map("name"))]
+_Parts = Annotated[
+    tuple[NamedPart, ...],
+    Field(max_length=32, json_schema_extra=list_map("name")),
+    unique("name"),
+]
 
 
 class PodSpecOverlay(OpenModel):

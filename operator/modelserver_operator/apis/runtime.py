@@ -15,6 +15,7 @@ from modelserver_operator.apis.types import (
     Quantity,
     Rule,
     list_map,
+    unique,
 )
 
 _ENV_NAME = r"^[A-Za-z_][-A-Za-z0-9_.]*$"
@@ -96,7 +97,9 @@ class Runtime(ApiModel):
     drain_seconds: Annotated[int, Field(ge=0, le=3_600)] = 60
     """How long a pod that is asked to stop may finish the requests it has, in seconds."""
     env: Annotated[
-        tuple[EnvironmentVariable, ...], Field(max_length=64, json_schema_extra=list_map("name"))
+        tuple[EnvironmentVariable, ...],
+        Field(max_length=64, json_schema_extra=list_map("name")),
+        unique("name"),
     ] = ()
     """More environment variables for the server's container."""
     args: Annotated[

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     GetJsonSchemaHandler,
     StrictInt,
     StringConstraints,
@@ -80,6 +83,19 @@ def list_map(*keys: str) -> JsonDict:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+def unique(*path: str) -> AfterValidator:
+    """The items of a set, or of a list-map by its key, are all different."""
+    read = attrgetter(*path) if path else str
+
+    def check(items: tuple[Any, ...]) -> tuple[Any, ...]:
+        keys = [read(item) for item in items]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"{twice} is there twice; keep one of them")
+        return items
+
+    return AfterValidator(check)
+
+
 LIST_SET: JsonDict = {"x-kubernetes-list-type": "set"}
 LIST_ATOMIC: JsonDict = {"x-kubernetes-list-type": "atomic"}
 MAP_ATOMIC: JsonDict = {"x-kubernetes-map-type": "atomic"}
@@ -107,7 +123,8 @@ QUANTITY = (
     r"([KMGTPE]i|[numkMGTPE]|e-?[0-9]{1,2})?$"
 )
 Quantity = Annotated[
-    StrictInt | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)],
+    Annotated[StrictInt, Field(ge=0)]
+    | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)],
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,

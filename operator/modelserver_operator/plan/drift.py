@@ -145,8 +145,9 @@ def additions(desired: Manifest, observed: Manifest) -> Iterator[str]:
 def _additions(fields: Mapping[str, Any], desired: Any, observed: Any, path: str) -> Iterator[str]:
     for field, below in fields.items():
         kind, _, name = field.partition(":")
-        value = _entry(observed, kind, name)
-        if value is _ABSENT or kind not in {"f", "k"}:
+        if kind not in {"f", "k"}:  # "." is the item itself, "v:" a value of a set
+            continue
+        if (value := _entry(observed, kind, name)) is _ABSENT:
             continue
         wanted = _entry(desired, kind, name)
         here = f"{path}.{name}"
