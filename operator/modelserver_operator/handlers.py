@@ -30,7 +30,7 @@ from modelserver_operator.resources.kinds import MODEL_SERVER
 LONGEST_SILENCE_SECONDS = 400.0
 LOOK_SECONDS = 5.0
 
-# An incarnation that lived for this long was a good one.
+# A kopf, or a session of its, that lived for this long was a good one.
 GOOD_LIFE_SECONDS = 60.0
 
 MOST_CONNECTIONS = 8
@@ -164,6 +164,8 @@ class Incarnation:
         self._main = asyncio.get_running_loop()
         self._asked_at = self._main.time()
         self._stop: Callable[[], object] = lambda: None
+        self._logins = Backoff(first_seconds=0.5, longest_seconds=5.0)
+        self._logged_in_at = -GOOD_LIFE_SECONDS
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
 
@@ -206,7 +208,13 @@ class Incarnation:
         return registry
 
     async def _log_in(self, **_: Any) -> kopf.AiohttpSession:
-        """kopf closes the session when it is refused or ends."""
+        """kopf asks for a session again when one was refused (401), at once and for ever."""
+        now = asyncio.get_running_loop().time()
+        if now - self._logged_in_at > GOOD_LIFE_SECONDS:
+            self._logins.reset()
+        else:
+            await pause(self._logins.next_seconds())
+        self._logged_in_at = now
         session = open_session(self._access, limit=MOST_CONNECTIONS, also=self._notice)
         return kopf.AiohttpSession(server=self._access.server, aiohttp_session=session)
 

@@ -24,6 +24,9 @@ from modelserver_operator.errors import (
 USER_AGENT = "modelserver-operator"
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 MOST_REQUESTS_IN_FLIGHT = 32
+UNSTOPPABLE = "Lease"
+LONGEST_WAIT_SECONDS = 60.0  # whatever Retry-After says
+
 NO_ANSWER = 0
 UNAUTHORIZED = 401
 FIRST_ERROR = 400
@@ -81,19 +84,23 @@ def _bearer(token: Token) -> aiohttp.ClientMiddlewareType:
     async def authenticate(
         request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        response = await handler(_signed(request, token))
+        now = asyncio.get_running_loop().time
+        used = token.read(now())
+        response = await handler(_signed(request, used))
         if response.status != UNAUTHORIZED:
             return response
-        response.release()
         token.expire()
-        return await handler(_signed(request, token))
+        fresh = token.read(now())
+        if fresh == used:
+            return response
+        response.release()
+        return await handler(_signed(request, fresh))
 
     return authenticate
 
 
-def _signed(request: aiohttp.ClientRequest, token: Token) -> aiohttp.ClientRequest:
-    now = asyncio.get_running_loop().time()
-    request.headers["Authorization"] = f"Bearer {token.read(now)}"
+def _signed(request: aiohttp.ClientRequest, token: str) -> aiohttp.ClientRequest:
+    request.headers["Authorization"] = f"Bearer {token}"
     return request
 
 
@@ -103,6 +110,7 @@ class Transport:
     def __init__(self, access: Access, observer: RequestObserver) -> None:
         self._access = access
         self._observer = observer
+        self._wait_until = 0.0
 
     async def __aenter__(self) -> Self:
         self._requests = open_session(self._access, limit=MOST_REQUESTS_IN_FLIGHT)
@@ -119,7 +127,13 @@ class Transport:
         await self._streams.close()
 
     async def send(self, request: Request) -> dict[str, Any]:
-        """The JSON of the answer."""
+        """The JSON of the answer.
+
+        When the server has asked us to wait, nothing is sent until then: whoever asks gets the same
+        refusal at once. Only the Lease is renewed.
+        """
+        if request.kind != UNSTOPPABLE:
+            self._check_wait()
         async with self._answer(self._requests, request, REQUEST_TIMEOUT) as response:
             answer: dict[str, Any] = orjson.loads(await response.read())
             return answer
@@ -143,12 +157,28 @@ class Transport:
             async with self._sent(session, request, patience) as response:
                 code = response.status
                 if code >= FIRST_ERROR:
-                    raise await _refusal(response, request)
+                    refusal = await _refusal(response, request)
+                    self._heed(refusal)
+                    raise refusal
                 yield response
         except (aiohttp.ClientError, TimeoutError, ValueError) as e:
             raise Unavailable(f"{_name(request)}: no answer from the API server: {e!r}") from e
         finally:
             self._observer(verb=request.verb, kind=request.kind, code=code)
+
+    def _check_wait(self) -> None:
+        left = self._wait_until - asyncio.get_running_loop().time()
+        if left > 0:
+            raise Unavailable(
+                f"the API server has asked us to wait for another {left:.1f} s",
+                status=TOO_MANY_REQUESTS,
+                retry_after_seconds=left,
+            )
+
+    def _heed(self, refusal: ClusterError) -> None:
+        if isinstance(refusal, Unavailable) and refusal.retry_after_seconds:
+            seconds = min(refusal.retry_after_seconds, LONGEST_WAIT_SECONDS)
+            self._wait_until = asyncio.get_running_loop().time() + seconds
 
     def _sent(
         self, session: aiohttp.ClientSession, request: Request, patience: aiohttp.ClientTimeout
