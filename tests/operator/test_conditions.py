@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modelserver_operator.apis.status import Condition, ConditionStatus, ConditionType
 from modelserver_operator.plan.values import ChildKey
-from modelserver_operator.status.conditions import Finding, merged
+from modelserver_operator.status.conditions import Statement, merged
 from support import pod_outcomes
 from support.world import World, fetching, loading, on_claim, pinned, unpinned
 
@@ -304,14 +304,14 @@ def test_a_ready_server_that_was_resolved_names_its_commit():
 
 
 MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  made aware by timezones
-FINDINGS = st.builds(
-    Finding,
+STATEMENTS = st.builds(
+    Statement,
     type=st.sampled_from(ConditionType),
     status=st.sampled_from(ConditionStatus),
     reason=st.sampled_from(["One", "Other"]),
     message=st.text(max_size=3000),
 )
-LISTS = st.lists(FINDINGS, max_size=5, unique_by=lambda finding: finding.type)
+LISTS = st.lists(STATEMENTS, max_size=5, unique_by=lambda statement: statement.type)
 
 
 @given(LISTS, LISTS, MOMENTS)
@@ -326,12 +326,12 @@ def test_the_transition_time_moves_exactly_when_the_status_does(first, second, b
         expected = later if has_moved else began
         assert condition.last_transition_time == expected.strftime("%Y-%m-%dT%H:%M:%SZ")
         assert condition.observed_generation == 2
-    assert [condition.type for condition in after] == [finding.type for finding in second]
+    assert [condition.type for condition in after] == [statement.type for statement in second]
 
 
 @given(LISTS, MOMENTS)
-def test_conditions_fit_the_api(findings, now):
-    for condition in merged((), findings, generation=1, now=now):
+def test_conditions_fit_the_api(statements, now):
+    for condition in merged((), statements, generation=1, now=now):
         dumped = condition.model_dump_json(by_alias=True)
         assert Condition.model_validate_json(dumped) == condition
         assert len(condition.message.encode()) <= 1024

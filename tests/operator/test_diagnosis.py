@@ -265,8 +265,13 @@ CASES = {
     ),
     "killed by the startup probe": (
         Code.LOAD_TIMEOUT,
-        World(pinned(), ended(137, seconds=1880)),
-        ["after 1880 s"],
+        World(pinned(), ended(137, seconds=1870)),
+        ["after 1870 s"],
+    ),
+    "killed long after it had started": (
+        Code.OUT_OF_MEMORY,
+        World(pinned(), ended(137, seconds=1890)),
+        ["exit code 137"],
     ),
     "wrong flag": (
         Code.INVALID_CONFIGURATION,
@@ -286,7 +291,7 @@ CASES = {
     "ended for no reason": (
         Code.RUNTIME_CRASH,
         World(pinned(), ended(0, reason="Completed")),
-        ["exit code 0, though nobody asked it to stop"],
+        ["exit code 0, though it should have gone on"],
     ),
     "a foreign image may exit as it likes": (
         Code.RUNTIME_CRASH,

@@ -314,12 +314,30 @@ def test_a_lost_replica_is_told():
 # ---- laws ----------------------------------------------------------------------------------------
 
 UNSTARTED = Outcome(name="unstarted", status_of=lambda _: {"phase": "Pending"})
+
+
+def fetched(said):
+    """A pod that is ready, whose init container has said this."""
+
+    def status_of(pod):
+        status = pod_outcomes.FINE.status_of(pod)
+        for container in status.get("initContainerStatuses", []):
+            container["state"]["terminated"]["message"] = said
+        return status
+
+    return Outcome(name="fetched", status_of=status_of)
+
+
 OUTCOMES = [
     pod_outcomes.FINE,
     STARTING,
     UNSTARTED,
     BROKEN,
     exiting(1, message="é" * 4000),
+    exiting(1, message='{"code": "DiskFull", "message": "\\ud800", "hint": "\\udfff"}'),
+    fetched('{"sizeBytes": true}'),
+    fetched('{"sizeBytes": 1' + "0" * 400 + "}"),
+    fetched('{"sizeBytes": -1}'),
     exiting(44, code="ArtifactNotFound", message="x" * 4000, hint="y" * 4000, where="init"),
     pod_outcomes.out_of_memory(),
     image_not_pulled("ErrImagePull", "z" * 5000),
@@ -342,9 +360,9 @@ PROGRESS = st.builds(
     PodProgress,
     phase=st.sampled_from(["Fetching", "Loading", "WarmingUp", "Ready", "Failed", "?"]),
     percent=st.floats(0, 100),
-    done_bytes=st.integers(0, 10**13),
-    total_bytes=st.integers(0, 10**13),
-    eta_seconds=st.none() | st.floats(0, 1e9),
+    done_bytes=st.integers(0, 10**13) | st.just(10**400),
+    total_bytes=st.integers(0, 10**13) | st.just(10**400),
+    eta_seconds=st.none() | st.floats(0, 1e9) | st.just(float("inf")),
     message=st.text(max_size=20),
 )
 REFUSALS = st.lists(

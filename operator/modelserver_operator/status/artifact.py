@@ -19,6 +19,10 @@ WHOLE = 100
 _ETA_STEPS = ((60, 5), (600, 30))
 _LONG_ETA_STEP = 60
 
+# What pods say is not trusted to be within what the API can hold.
+_MOST_BYTES = 2**63 - 1
+_LONGEST_ETA_SECONDS = 366 * 24 * 3600
+
 _PHASES = {
     "Fetching": ArtifactPhase.FETCHING,
     "Loading": ArtifactPhase.LOADING,
@@ -100,7 +104,9 @@ def _size_said_by(pod: Manifest, container: str) -> int | None:
     if ended.get("exitCode") != 0:
         return None
     size = report_in(str(ended.get("message") or "")).get("sizeBytes")
-    return size if isinstance(size, int) and size >= 0 else None
+    if not isinstance(size, int) or isinstance(size, bool):
+        return None
+    return size if 0 <= size <= _MOST_BYTES else None
 
 
 def _resolved_size(situation: Situation) -> int | None:
@@ -130,7 +136,7 @@ def _download(progress: PodProgress | None, last: Artifact) -> dict[str, int | N
             "eta_seconds": last.eta_seconds if is_same_phase else None,
         }
     percent = _percent_of(progress)
-    size = progress.total_bytes or last.size_bytes
+    size = min(progress.total_bytes, _MOST_BYTES) or last.size_bytes
     return {
         "size_bytes": size,
         "downloaded_bytes": None if size is None else size * percent // WHOLE,
@@ -140,10 +146,9 @@ def _download(progress: PodProgress | None, last: Artifact) -> dict[str, int | N
 
 
 def _percent_of(progress: PodProgress) -> int:
-    exact = progress.percent
-    if progress.total_bytes:
-        exact = WHOLE * progress.done_bytes / progress.total_bytes
-    return int(min(exact, WHOLE)) // PERCENT_STEP * PERCENT_STEP
+    done, total = progress.done_bytes, progress.total_bytes
+    percent = WHOLE * done // total if total else int(progress.percent)
+    return min(percent, WHOLE) // PERCENT_STEP * PERCENT_STEP
 
 
 def _eta(progress: PodProgress, percent: int, last: Artifact) -> int | None:
@@ -153,7 +158,7 @@ def _eta(progress: PodProgress, percent: int, last: Artifact) -> int | None:
         return last.eta_seconds
     if progress.eta_seconds is None:
         return None
-    exact = progress.eta_seconds
+    exact = min(progress.eta_seconds, _LONGEST_ETA_SECONDS)
     step = next((step for below, step in _ETA_STEPS if exact < below), _LONG_ETA_STEP)
     return ceil(exact / step) * step
 

@@ -52,8 +52,8 @@ class Reason(Explained):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A condition without its bookkeeping."""
+class Statement:
+    """What a condition says, without its bookkeeping."""
 
     type: ConditionType
     status: ConditionStatus
@@ -83,41 +83,41 @@ class Report:
 
 def conditions_of(report: Report) -> tuple[Condition, ...]:
     situation = report.situation
-    findings = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
+    statements = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
     return merged(
         situation.server.status.conditions,
-        [*findings, *_degraded(report)],
+        [*statements, *_degraded(report)],
         generation=situation.server.metadata.generation,
         now=situation.now,
     )
 
 
 def merged(
-    old: Sequence[Condition], findings: Sequence[Finding], *, generation: int, now: datetime
+    old: Sequence[Condition], statements: Sequence[Statement], *, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
     """`last_transition_time` moves only when `status` does."""
     before = {condition.type: condition for condition in old}
-    return tuple(_merged(before, finding, generation, now) for finding in findings)
+    return tuple(_merged(before, statement, generation, now) for statement in statements)
 
 
 def _merged(
-    before: Mapping[str, Condition], finding: Finding, generation: int, now: datetime
+    before: Mapping[str, Condition], statement: Statement, generation: int, now: datetime
 ) -> Condition:
-    last = before.get(finding.type)
-    is_same = last is not None and last.status is finding.status
+    last = before.get(statement.type)
+    is_same = last is not None and last.status is statement.status
     return Condition(
-        type=finding.type.value,
-        status=finding.status,
+        type=statement.type.value,
+        status=statement.status,
         observed_generation=generation,
         last_transition_time=last.last_transition_time if last and is_same else timestamp(now),
-        reason=str(finding.reason),
-        message=shortened(sentences(finding.message)),
+        reason=str(statement.reason),
+        message=shortened(sentences(statement.message)),
     )
 
 
-def _ready(report: Report) -> Finding:
+def _ready(report: Report) -> Statement:
     status, reason, message = _readiness(report)
-    return Finding(type=ConditionType.READY, status=status, reason=reason, message=message)
+    return Statement(type=ConditionType.READY, status=status, reason=reason, message=message)
 
 
 def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
@@ -157,18 +157,18 @@ _REASONS_OF_PHASES: Mapping[ArtifactPhase, Reason] = {
 }
 
 
-def _serving(report: Report) -> Finding:
+def _serving(report: Report) -> Statement:
     situation = report.situation
     revision = situation.plan.serving_revision
     ready = counted(situation.serving_ready, "ready replica")
     if situation.is_serving:
         message = f"revision {revision} serves with {ready}"
-        return _serving_finding(TRUE, Reason.SERVING, message)
-    return _serving_finding(FALSE, _why_not_serving(report), f"the Service leads to {ready}")
+        return _serving_statement(TRUE, Reason.SERVING, message)
+    return _serving_statement(FALSE, _why_not_serving(report), f"the Service leads to {ready}")
 
 
-def _serving_finding(status: ConditionStatus, reason: str, message: str) -> Finding:
-    return Finding(type=ConditionType.SERVING, status=status, reason=reason, message=message)
+def _serving_statement(status: ConditionStatus, reason: str, message: str) -> Statement:
+    return Statement(type=ConditionType.SERVING, status=status, reason=reason, message=message)
 
 
 def _why_not_serving(report: Report) -> str:
@@ -179,9 +179,9 @@ def _why_not_serving(report: Report) -> str:
     return report.diagnosis.code if report.diagnosis else Reason.NO_READY_REPLICA
 
 
-def _progressing(report: Report) -> Finding:
+def _progressing(report: Report) -> Statement:
     status, reason, message = _progress(report)
-    return Finding(type=ConditionType.PROGRESSING, status=status, reason=reason, message=message)
+    return Statement(type=ConditionType.PROGRESSING, status=status, reason=reason, message=message)
 
 
 def _progress(report: Report) -> tuple[ConditionStatus, str, str]:
@@ -198,10 +198,10 @@ def _progress(report: Report) -> tuple[ConditionStatus, str, str]:
     return TRUE, *_on_its_way(report)
 
 
-def _model_resolved(report: Report) -> Finding:
+def _model_resolved(report: Report) -> Statement:
     status, reason, message = _resolution(report)
     kind = ConditionType.MODEL_RESOLVED
-    return Finding(type=kind, status=status, reason=reason, message=message)
+    return Statement(type=kind, status=status, reason=reason, message=message)
 
 
 def _resolution(report: Report) -> tuple[ConditionStatus, str, str]:
@@ -227,17 +227,17 @@ def _resolving_in_words(situation: Situation) -> str:
     return waiting or f"asking the hub which commit {name} of {model.location} is"
 
 
-def _degraded(report: Report) -> Iterator[Finding]:
+def _degraded(report: Report) -> Iterator[Statement]:
     situation, diagnosis = report.situation, report.diagnosis
     kind = ConditionType.DEGRADED
     serving = _serving(report).message
     if diagnosis and (situation.is_serving or diagnosis.code in OF_OBJECTS):
         message = sentences(serving, diagnosis.message)
-        yield Finding(type=kind, status=TRUE, reason=diagnosis.code, message=message)
+        yield Statement(type=kind, status=TRUE, reason=diagnosis.code, message=message)
     elif situation.is_serving and not diagnosis and report.has_lost_replicas:
         message = replicas_in_words(situation)
         reason = Reason.REPLICAS_UNAVAILABLE
-        yield Finding(type=kind, status=TRUE, reason=reason, message=message)
+        yield Statement(type=kind, status=TRUE, reason=reason, message=message)
 
 
 def replicas_in_words(situation: Situation) -> str:

@@ -17,8 +17,8 @@ from modelserver_operator.plan.values import Manifest, Observed, Plan, Refusal
 from modelserver_operator.resources import labels
 from modelserver_operator.status.artifact import artifact_of
 from modelserver_operator.status.conditions import (
-    Finding,
     Report,
+    Statement,
     conditions_of,
     merged,
 )
@@ -129,7 +129,7 @@ def _invalid(failure: InvalidResource) -> Diagnosis:
     )
 
 
-def _unknown(diagnosis: Diagnosis) -> list[Finding]:
+def _unknown(diagnosis: Diagnosis) -> list[Statement]:
     unknown = {
         ConditionType.READY: ConditionStatus.FALSE,
         ConditionType.SERVING: ConditionStatus.UNKNOWN,
@@ -137,7 +137,7 @@ def _unknown(diagnosis: Diagnosis) -> list[Finding]:
         ConditionType.MODEL_RESOLVED: ConditionStatus.UNKNOWN,
     }
     return [
-        Finding(type=kind, status=status, reason=diagnosis.code, message=diagnosis.message)
+        Statement(type=kind, status=status, reason=diagnosis.code, message=diagnosis.message)
         for kind, status in unknown.items()
     ]
 

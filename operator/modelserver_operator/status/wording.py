@@ -44,8 +44,8 @@ def redacted(text: str) -> str:
 
 def clean(text: str) -> str:
     """What somebody else wrote, as one line that may be shown."""
-    known = shortened(text, _LONGEST_READ)
-    return _BETWEEN_WORDS.sub(" ", _CONTROL.sub(" ", redacted(known))).strip()
+    encodable = text[:_LONGEST_READ].encode(errors="replace").decode()
+    return _BETWEEN_WORDS.sub(" ", _CONTROL.sub(" ", redacted(encodable))).strip()
 
 
 def shortened(text: str, longest: int = LONGEST_MESSAGE) -> str:

@@ -39,6 +39,7 @@ class ContainerState:
     is_init: bool
     image: str
     spec: Mapping[str, Any]
+    grace_seconds: float  # between the kubelet's decision to stop it and SIGKILL
     waiting_reason: str
     waiting_message: str
     ended: Ended | None
@@ -47,7 +48,7 @@ class ContainerState:
 def container_states(pod: Manifest) -> Iterator[ContainerState]:
     """In the order in which they start."""
     for kind, is_init in (("initContainers", True), ("containers", False)):
-        specs = {str(spec["name"]): spec for spec in pod.get("spec", {}).get(kind) or ()}
+        specs = {str(spec["name"]): spec for spec in pod["spec"].get(kind) or ()}
         statuses = pods.status_of(pod).get(f"{kind[:-1]}Statuses") or ()
         for status in statuses:
             yield _state_of(pod, specs.get(str(status["name"]), {}), status, is_init=is_init)
@@ -61,8 +62,9 @@ def _state_of(
         pod=pods.name_of(pod),
         name=str(status["name"]),
         is_init=is_init,
-        image=str(spec.get("image") or status.get("image", "")),
+        image=str(spec.get("image") or status.get("image") or ""),
         spec=spec,
+        grace_seconds=float(pod["spec"].get("terminationGracePeriodSeconds", 30)),
         waiting_reason=str(waiting.get("reason", "")),
         waiting_message=str(waiting.get("message", "")),
         ended=_ended(spec, status, may_end=is_init or bool(pods.job_of(pod))),

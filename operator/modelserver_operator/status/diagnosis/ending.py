@@ -101,12 +101,8 @@ def _was_too_slow(container: ContainerState, end: Ended) -> bool:
     if budget is None or end.seconds is None or end.exit_code not in _STOPPED:
         return False
     period = int(container.spec["startupProbe"].get("periodSeconds", 10))
-    slack = 2 * period + LONGEST_STOP_SECONDS
-    return budget - period <= end.seconds <= budget + slack
-
-
-# Between the kubelet's decision and the end: preStop, draining, SIGKILL.
-LONGEST_STOP_SECONDS = 120
+    latest = budget + 2 * period + container.grace_seconds
+    return budget - period <= end.seconds <= latest
 
 
 def _startup_budget(container: ContainerState) -> int | None:
@@ -146,7 +142,7 @@ def _exit_in_words(end: Ended) -> str:
     if number in set(signal.Signals):
         return f"exit code {end.exit_code} ({signal.Signals(number).name})"
     if end.exit_code == 0:
-        return "exit code 0, though nobody asked it to stop"
+        return "exit code 0, though it should have gone on"
     return f"exit code {end.exit_code}"
 
 

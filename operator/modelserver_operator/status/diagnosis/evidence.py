@@ -59,8 +59,8 @@ def _jobs_without_pods(situation: Situation) -> Iterator[Manifest]:
     """The Job controller says only in Events why it cannot make a pod."""
     served = {pods.job_of(pod) for pod in situation.observed.pods}
     for job in situation.kept_children(JOB.kind):
-        created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-        is_old = situation.now - created >= PATIENCE_WITH_JOBS
+        created = job["metadata"].get("creationTimestamp", situation.now.isoformat())
+        is_old = situation.now - datetime.fromisoformat(created) >= PATIENCE_WITH_JOBS
         if is_old and not pods.status_of(job).get("conditions") and pods.name_of(job) not in served:
             yield job
 

@@ -55,7 +55,7 @@ def insufficient_resource(evidence: Evidence) -> Diagnosis | None:
         if _TOO_MANY_PODS in message:
             lacking.append("pods")
         if lacking:
-            return _insufficient(evidence, pod, lacking, message)
+            return _insufficient(pod, lacking, message)
     return None
 
 
@@ -64,21 +64,20 @@ def rejected_by_node(evidence: Evidence) -> Diagnosis | None:
     for pod in evidence.pods:
         status = pods.status_of(pod)
         if match := _REJECTED_BY_NODE.match(str(status.get("reason", ""))):
-            return _insufficient(evidence, pod, [match[1]], clean(str(status.get("message", ""))))
+            return _insufficient(pod, [match[1]], clean(str(status.get("message", ""))))
     return None
 
 
-def _insufficient(evidence: Evidence, pod: Manifest, lacking: list[str], message: str) -> Diagnosis:
+def _insufficient(pod: Manifest, lacking: list[str], message: str) -> Diagnosis:
     names = " and ".join(lacking)
     wanted = [f"{name} {amount}" for name in lacking if (amount := _requested(pod, name))]
     asked = f" (a pod requests {', '.join(wanted)})" if wanted else ""
     fields = ", ".join(f"spec.resources.requests of {name}" for name in lacking if name != "pods")
-    lower = f"Lower {fields}, or add" if fields else "Add"
+    lower = f"Lower {fields}, add" if fields else "Add"
     return finding(
         Code.INSUFFICIENT_RESOURCE,
         f"No node has enough {names}{asked}: {message}",
-        f"{lower} a node that has room, for example by removing pods of"
-        f" namespace {evidence.server.namespace} that are not needed.",
+        f"{lower} a node, or remove pods that are not needed.",
     )
 
 
