@@ -23,7 +23,7 @@ from modelserver_runtime.app.listening import BACKLOG
 from modelserver_runtime.app.loader import Load, load_in_thread
 from modelserver_runtime.artifacts import print_progress
 from modelserver_runtime.engine.service import ModelService, start_service
-from modelserver_runtime.errors import RuntimeCrash
+from modelserver_runtime.errors import RuntimeCrash, StartupFailure
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.settings import Settings
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # Longer than clients and proxies keep an idle connection, so that it is they who close it.
 _KEEP_ALIVE_SECONDS = 75
-# For requests that are failing because the model's thread died.
+# For requests that are failing because there is no model.
 _CRASH_DRAIN_SECONDS = 2.0
 _WORKER_STOP_SECONDS = 1.0
 _SIGNAL_EXIT_BASE = 128
@@ -47,7 +47,9 @@ class _Listener(uvicorn.Server):
         yield
 
     def end(self, drain_seconds: float) -> None:
-        """Stops listening; running requests have `drain_seconds` to finish."""
+        """Stops listening; running requests have `drain_seconds` to finish. Only once."""
+        if self.should_exit:
+            return
         self.config.timeout_graceful_shutdown = drain_seconds  # type: ignore[assignment]
         self.should_exit = True
 
@@ -85,12 +87,25 @@ class _Process:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         host, port = listening.getsockname()[:2]
         self._say(f"Listening on http://{host}:{port}; loading {self._settings.api_name}")
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listener.serve(sockets=[listening]))
-            try:
-                await self._live(load_model, f"http://{host}:{port}")
-            finally:
-                self._listener.should_exit = True
+        serving = asyncio.ensure_future(self._listener.serve(sockets=[listening]))
+        # If nobody listens any more there is nothing left to do.
+        serving.add_done_callback(lambda _: self._stop.set())
+        try:
+            service = await self._start(load_model)
+            if service is not None:
+                self._announce(service, f"http://{host}:{port}")
+                await self._until_end(service, serving)
+        except StartupFailure as failure:
+            self._context.lifecycle.failed(failure)
+            raise
+        finally:
+            self._listener.end(_CRASH_DRAIN_SECONDS)
+            await serving
+            self._stop_worker()
+
+    def _stop_worker(self) -> None:
+        if (service := self._context.lifecycle.current) is not None:
+            service.worker.stop(_WORKER_STOP_SECONDS)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._signal is not None:
@@ -98,16 +113,6 @@ class _Process:
             os._exit(_SIGNAL_EXIT_BASE + number)
         self._signal = number
         self._stop.set()
-
-    async def _live(self, load_model: Load, url: str) -> None:
-        service = await self._start(load_model)
-        if service is None:
-            return
-        self._announce(service, url)
-        try:
-            await self._until_end(service)
-        finally:
-            service.worker.stop(_WORKER_STOP_SECONDS)
 
     async def _start(self, load_model: Load) -> ModelService | None:
         """None if a signal came before the model was there."""
@@ -134,23 +139,22 @@ class _Process:
             f"{what.threads} threads); try {url}/docs"
         )
 
-    async def _until_end(self, service: ModelService) -> None:
+    async def _until_end(self, service: ModelService, serving: "asyncio.Future[None]") -> None:
         died = asyncio.ensure_future(service.worker.died.wait())
         await _first_of(died, self._stop)
         if died.done():
-            self._listener.end(_CRASH_DRAIN_SECONDS)
             raise RuntimeCrash("The model's thread died", hint="The log has the whole trace.")
         died.cancel()
-        await self._drain()
+        await self._drain(serving)
 
-    async def _drain(self) -> None:
+    async def _drain(self, serving: "asyncio.Future[None]") -> None:
         is_interactive = self._signal is signal.SIGINT
         total = self._settings.drain_seconds
-        lame_duck = 0.0 if is_interactive else min(self._settings.lame_duck_seconds, total)
+        # The requests that run when the listener closes keep half of the time at least.
+        lame_duck = 0.0 if is_interactive else min(self._settings.lame_duck_seconds, total / 2)
         self._context.lifecycle.begin_drain()
         self._say(f"Draining for at most {total:.0f} s; a second signal ends at once")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.Event().wait(), lame_duck)
+        await asyncio.wait({serving}, timeout=lame_duck)
         self._listener.end(total - lame_duck)
 
 

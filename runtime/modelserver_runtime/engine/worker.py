@@ -79,7 +79,7 @@ class Worker[Command, Event]:
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.is_alive() and not self.died.is_set()
 
     def send(self, command: Command) -> None:
         with self._wake:

@@ -10,7 +10,6 @@ from modelserver_runtime.backends.base import (
 from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
 from modelserver_runtime.rest.schemas.generation import GenerateParameters, SamplingFields
 
-
 # The golden ratio of 64 bits: choices of neighbouring seeds do not meet.
 _SEED_STEP = 0x9E3779B97F4A7C15
 
