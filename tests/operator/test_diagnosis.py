@@ -273,6 +273,11 @@ CASES = {
         World(pinned(), ended(137, seconds=1890)),
         ["exit code 137"],
     ),
+    "killed before its patience was over": (
+        Code.OUT_OF_MEMORY,
+        World(pinned(), ended(137, seconds=1790)),
+        ["exit code 137"],
+    ),
     "wrong flag": (
         Code.INVALID_CONFIGURATION,
         World(pinned(), exiting(2, code="InvalidConfiguration", message="--no is no flag")),
