@@ -40,7 +40,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one run of a benchmark found; figures are named with their units."""
+    """What one run of a benchmark found; figures are named with their units.
+
+    A figure of one of the `peers`, which are compared, ends with its name: `seconds_ours`.
+    """
 
     bench: str
     command: str
@@ -48,6 +51,7 @@ class Result:
     figures: Mapping[str, float]
     rounds: Sequence[Mapping[str, Any]]
     targets: Mapping[str, Target] = field(default_factory=dict)
+    peers: Sequence[str] = ()
     note: str = ""
 
     def write(self) -> Path:
@@ -62,6 +66,7 @@ class Result:
             "software": dict(self.software),
             "figures": dict(self.figures),
             "targets": targets,
+            "peers": list(self.peers),
             "note": self.note,
             "rounds": list(self.rounds),
         }

@@ -192,6 +192,7 @@ class _Benchmark:
             software=versions(_SOFTWARE) | peer_versions(),
             figures=found,
             rounds=[one.as_round() for one in measurements],
+            peers=list(engine_starters()),
             note=f"{self._conditions(measurements)} {self._arguments.note}".strip(),
         )
         self._say(f"wrote {result.write()}")

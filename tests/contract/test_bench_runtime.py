@@ -333,18 +333,35 @@ def test_the_help_describes_every_engine():
     assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in engines.engine_starters())
 
 
-def test_a_result_file_is_one_that_the_report_can_show(monkeypatch, tmp_path):
-    monkeypatch.setattr(results_file, "FOLDER", tmp_path)
+def result_of(folder, monkeypatch, **more):
+    monkeypatch.setattr(results_file, "FOLDER", folder)
     result = results_file.Result(
         bench="example",
         command="python -m bench.example",
         software=results_file.versions(["torch"]),
-        figures={"seconds_ours": 1.5, "seconds_peer": 2.0},
         rounds=[{"round": 1}],
-        targets={"seconds_ours": results_file.Target(bound="<= 1", holds=False)},
         note="A sentence.",
+        **more,
     )
-    text = report.section(json.loads(result.write().read_text()))
-    assert "| `seconds_ours` | 1.5 | <= 1 | **no** |" in text
+    return json.loads(result.write().read_text())
+
+
+def test_a_result_file_is_one_that_the_report_can_show(monkeypatch, tmp_path):
+    missed = results_file.Target(bound="<= 1", holds=False)
+    figures_ = {"seconds": 1.5, "writes": 3}
+    result = result_of(tmp_path, monkeypatch, figures=figures_, targets={"seconds": missed})
+    text = report.section(result)
+    assert "| `seconds` | 1.5 | <= 1 | **no** |" in text
+    assert "| `writes` | 3 | | |" in text
     assert "A sentence." in text
     assert f"torch {torch.__version__.partition('+')[0]}" in text
+
+
+def test_the_report_shows_ours_beside_each_peer(monkeypatch, tmp_path):
+    found = {"seconds_c1_ours": 1.5, "seconds_c1_other": 25123.4, "share_ours": 7, "requests": 3}
+    result = result_of(tmp_path, monkeypatch, figures=found, peers=["ours", "other"])
+    text = report.section(result)
+    assert "| figure | ours | other |" in text
+    assert "| `seconds_c1_…` | 1.5 | 25,123 |" in text
+    assert "| `share_…` | 7 |  |" in text
+    assert "| `requests` | 3 | | |" in text
