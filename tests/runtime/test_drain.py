@@ -6,22 +6,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 
 from support.runtime_process import RuntimeProcess, runtime_process
 
-BODY = {"model": "causal", "prompt": "the", "max_tokens": 4}
+STEP_SECONDS = 0.005
+BODY = {"model": "fake", "prompt": "the", "max_tokens": 4}
+ENVIRONMENT = {
+    "MODELSERVER_SERVED_NAME": "fake",
+    "MODELSERVER_LAME_DUCK_SECONDS": "1.5",
+    "MODELSERVER_DRAIN_SECONDS": "30",
+}
 
 
 @pytest.fixture
-def process(causal_directory: Path) -> Iterator[RuntimeProcess]:
-    flags = ("--lame-duck-seconds", "1.5", "--drain-seconds", "30", "--threads", "1")
-    with runtime_process(
-        "serve", "--model", str(causal_directory), "--port", "0", *flags
-    ) as process:
+def process() -> Iterator[RuntimeProcess]:
+    with runtime_process("support.fake_runtime", str(STEP_SECONDS), **ENVIRONMENT) as process:
         yield process
 
 
@@ -75,7 +77,7 @@ class Load:
 def test_a_drain_under_load_fails_no_request(process):
     url = process.wait_until_ready()
     load = Load(url)
-    long_body = {**BODY, "max_tokens": 200, "n": 16, "stream": True, "ignore_eos": True}
+    long_body = {**BODY, "max_tokens": 600, "n": 2, "stream": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=long_body, timeout=60) as stream:
         lines = stream.iter_lines()
         next(lines)
@@ -87,7 +89,7 @@ def test_a_drain_under_load_fails_no_request(process):
     assert events[-1] == "data: [DONE]"
     finished = [json.loads(line[6:]) for line in events[:-1]]
     reasons = [event["choices"][0]["finish_reason"] for event in finished]
-    assert reasons.count("length") == 16
+    assert reasons.count("length") == 2
     assert process.process.wait(30) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/livez")
@@ -112,7 +114,20 @@ def test_ctrl_c_ends_without_a_lame_duck_and_without_a_trace(process):
     assert "Traceback" not in process.output
 
 
-def test_a_signal_before_the_model_is_there_ends_the_process(process):
-    process.wait_for_line("Listening on")
-    process.process.send_signal(signal.SIGTERM)
-    assert process.process.wait(20) == 0
+def test_a_signal_before_the_model_is_there_ends_the_process():
+    with runtime_process("support.fake_runtime", "0", "600", **ENVIRONMENT) as process:
+        assert httpx.get(f"{process.url}/startupz", timeout=20).status_code == 503
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_the_whole_program_serves_a_directory_and_ends_with_0(causal_directory):
+    flags = ("serve", "--model", str(causal_directory), "--port", "0", "--lame-duck-seconds", "0")
+    with runtime_process("modelserver_runtime", *flags) as process:
+        assert httpx.get(f"{process.url}/livez", timeout=60).status_code == 200
+        url = process.wait_until_ready()
+        answer = httpx.post(f"{url}/generate", json={"inputs": "the"}, timeout=60)
+        assert answer.status_code == 200
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(60) == 0

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelserver_runtime.backends.base import (
-    GenerationLimits,
-    SamplingDefaults,
-    SamplingParameters,
-    SequenceSpec,
-    TokenOutput,
-    Work,
-)
+from modelserver_runtime.backends.base import SamplingParameters
 from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
 from modelserver_runtime.engine.engine import GenerationEngine
 from modelserver_runtime.engine.output import TextRules
@@ -30,63 +23,7 @@ from modelserver_runtime.errors import (
     RequestTimeout,
 )
 from modelserver_runtime.telemetry import Telemetry
-
-END = 0
-
-
-class LetterTokenizer:
-    """Token n is a letter; enough of `backends.base.Tokenizer` for the engine."""
-
-    def text_stream(self, **_: Any) -> "LetterTokenizer":
-        return self
-
-    def step(self, token_id: int) -> str:
-        return chr(96 + token_id)
-
-    def flush(self) -> str:
-        return ""
-
-
-class CountingBackend:
-    """Answers 1, 2, 3, ...; a prompt that holds 13 fails, one that holds 666 breaks the step."""
-
-    def __init__(self) -> None:
-        self.limits = GenerationLimits(
-            max_model_length=1000, vocabulary_size=1000, end_token_ids=frozenset({END})
-        )
-        self.defaults = SamplingDefaults()
-        self.tokenizer = LetterTokenizer()
-        self.live: dict[int, int] = {}
-        self.prompts: dict[int, tuple[int, ...]] = {}
-        self.may_step = threading.Event()
-        self.may_step.set()
-        self.steps = 0
-
-    def warm_up(self) -> None: ...
-
-    def add(self, sequence: SequenceSpec) -> None:
-        self.live[sequence.sequence_id] = -len(sequence.prompt_token_ids)
-        self.prompts[sequence.sequence_id] = sequence.prompt_token_ids
-
-    def free(self, sequence_id: int) -> None:
-        self.live.pop(sequence_id, None)
-
-    def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
-        assert self.may_step.wait(20)
-        self.steps += 1
-        if any(666 in self.prompts[item.sequence_id] for item in work):
-            raise RuntimeError("the whole step breaks")
-        return [self._step_one(item) for item in work]
-
-    def _step_one(self, item: Work) -> TokenOutput:
-        if 13 in self.prompts[item.sequence_id]:
-            return TokenOutput(sequence_id=item.sequence_id, failure="unlucky")
-        if self.live[item.sequence_id] < 0:
-            self.live[item.sequence_id] += item.tokens
-            if self.live[item.sequence_id] < 0:
-                return TokenOutput(sequence_id=item.sequence_id)
-        self.live[item.sequence_id] += 1
-        return TokenOutput(sequence_id=item.sequence_id, token_id=self.live[item.sequence_id])
+from support.fake_model import CountingBackend
 
 
 def a_timing(seconds: float = 20) -> Timing:

@@ -19,14 +19,17 @@ _LISTENING = re.compile(r"Listening on (http://\S+);")
 class RuntimeProcess:
     """Its output is read all the time, so that it never blocks on a full pipe."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, module: str, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "modelserver_runtime", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=ROOT / "runtime",
-            env={**os.environ, **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'runtime'}:{ROOT / 'tests'}",
+                **environment,
+            },
         )
         self._lines: list[str] = []
         self._news = threading.Condition()
@@ -60,15 +63,15 @@ class RuntimeProcess:
     def url(self) -> str:
         return _LISTENING.search(self.wait_for_line("Listening on")).group(1)
 
-    def wait_until_ready(self) -> httpx.URL:
+    def wait_until_ready(self) -> str:
         self.wait_for_line("Ready:")
         assert httpx.get(f"{self.url}/readyz").status_code == 200
         return self.url
 
 
 @contextmanager
-def runtime_process(*arguments: str, **environment: str) -> Iterator[RuntimeProcess]:
-    process = RuntimeProcess(*arguments, **environment)
+def runtime_process(module: str, *arguments: str, **environment: str) -> Iterator[RuntimeProcess]:
+    process = RuntimeProcess(module, *arguments, **environment)
     try:
         yield process
     finally:
