@@ -112,9 +112,14 @@ def test_a_hand_edited_child_is_put_right(module_servers, server, kind):
 
 
 def spec_by_name(servers, kind, server):
-    """What a child is, without what the API server and the controllers add."""
+    """What a child is, without what the API server and the controllers add; history left out."""
+    serving = servers.get("modelserver", server)["status"]["servingRevision"]
     found = servers.get(kind, "-l", f"modelserver.dev/server={server}")["items"]
-    return {item["metadata"]["name"]: essence(item) for item in found}
+    return {
+        item["metadata"]["name"]: essence(item)
+        for item in found
+        if item["metadata"]["labels"].get("modelserver.dev/revision", serving) == serving
+    }
 
 
 def essence(item):
