@@ -254,6 +254,20 @@ def test_a_service_that_was_bent_to_nowhere_leads_to_the_serving_revision_again(
     assert world.root_revision() == old
 
 
+def test_a_bent_label_takes_nothing_away():
+    world, old = serving_world()
+    world.change(runtime=SECOND)
+    world.settle()
+    for name in (old, target_of(world)):
+        labels = world.deployment(name)["metadata"]["labels"]
+        labels["modelserver.dev/revision"] = "bent"
+    plan = world.plan()
+    assert plan.removals == ()
+    assert {write.reason for write in plan.writes} == {
+        "drift at metadata.labels.modelserver.dev/revision"
+    }
+
+
 def test_history_keeps_the_newest_and_what_is_in_use():
     world, _ = serving_world()
     for number in range(9):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
-from modelserver_operator.plan.looks import children_of_kind, revision_label
+from modelserver_operator.plan.looks import child_revision, children_of_kind
 from modelserver_operator.plan.values import Manifest, Observed
 from modelserver_operator.resources.budget import make_budget
 from modelserver_operator.resources.controller_revision import make_controller_revision
@@ -54,7 +54,7 @@ def live_revisions(
 def desired_children(
     server: ModelServer, wanted: Wanted, observed: Observed, config: OperatorConfig
 ) -> Iterator[Manifest]:
-    numbers = _numbers(observed)
+    numbers = _numbers(server, observed)
     for revision in wanted.live.values():
         is_target = wanted.target is not None and revision.name == wanted.target.name
         number = _number(revision.name, numbers, is_target=is_target)
@@ -89,10 +89,9 @@ def _policies(server: ModelServer, wanted: Wanted, config: OperatorConfig) -> It
         yield make_fetching_policy(server, endpoints)
 
 
-def _numbers(observed: Observed) -> dict[str, int]:
-    """By name, which nobody can change, and not by label."""
+def _numbers(server: ModelServer, observed: Observed) -> dict[str, int]:
     return {
-        one["metadata"]["name"].rpartition("-")[2]: int(one.get("revision", 0))
+        child_revision(one, server.name): int(one.get("revision", 0))
         for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
     }
 
@@ -103,15 +102,3 @@ def _number(revision: str, numbers: Mapping[str, int], *, is_target: bool) -> in
     newest = max(others, default=0)
     known = numbers.get(revision, 0)
     return known if known > newest or (known and not is_target) else newest + 1
-
-
-def history_to_keep(observed: Observed, live: Iterable[str], limit: int) -> set[str]:
-    """Names of the ControllerRevisions of revisions that are not live, the newest `limit`."""
-    in_use = set(live)
-    old = [
-        one
-        for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
-        if revision_label(one) not in in_use
-    ]
-    newest = sorted(old, key=lambda one: -int(one.get("revision", 0)))[:limit]
-    return {one["metadata"]["name"] for one in newest}

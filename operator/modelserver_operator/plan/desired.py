@@ -1,6 +1,6 @@
 """The planner: what one reconciliation should do, from what it sees."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
@@ -8,12 +8,12 @@ from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.children import (
     Wanted,
     desired_children,
-    history_to_keep,
     live_revisions,
 )
 from modelserver_operator.plan.drift import additions, differences
-from modelserver_operator.plan.looks import is_going, key_of, revision_label
+from modelserver_operator.plan.looks import is_going, key_of
 from modelserver_operator.plan.phases import phase_labels, starting_pods
+from modelserver_operator.plan.pruning import Pruning, history_to_keep
 from modelserver_operator.plan.replacement import replacement_of
 from modelserver_operator.plan.resolving import Target, find_target
 from modelserver_operator.plan.rolling import Rolling, roll
@@ -22,11 +22,10 @@ from modelserver_operator.plan.values import (
     Manifest,
     Observed,
     Plan,
-    Removal,
     Write,
     WriteMode,
 )
-from modelserver_operator.resources.kinds import CHILD_KINDS, CONTROLLER_REVISION, JOB
+from modelserver_operator.resources.kinds import CHILD_KINDS, JOB
 from modelserver_operator.resources.labels import DESIRED_HASH
 
 PROGRESS_SECONDS = 3.0  # how often starting pods are asked; status shows steps of 5 % anyway
@@ -45,13 +44,20 @@ def desired_state(
     rolling = roll(server, name, observed, now)
     wanted = _wanted(target, rolling, observed)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
+    pruning = Pruning(
+        server=server,
+        target=target,
+        rolling=rolling,
+        made=frozenset(wanted.live),
+        history=history_to_keep(server, observed, rolling, config),
+    )
     asked = starting_pods(observed, rolling.live)
     return Plan(
         target_revision=name,
         serving_revision=rolling.serving,
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),
-        removals=tuple(_removals(desired, observed, target, rolling, config)),
+        removals=tuple(pruning.removals(desired, observed)),
         requeue_after_seconds=_soonest(
             target.wait_seconds, rolling.wait_seconds, PROGRESS_SECONDS if asked else None
         ),
@@ -96,50 +102,3 @@ def write_of(desired: Manifest, observed: Manifest | None) -> Write | None:
     if drifted := next(differences(desired, observed), None):
         return Write(manifest=desired, mode=WriteMode.APPLY, reason=f"drift at {drifted}")
     return None
-
-
-def _removals(
-    desired: dict[ChildKey, Manifest],
-    observed: Observed,
-    target: Target,
-    rolling: Rolling,
-    config: OperatorConfig,
-) -> Iterator[Removal]:
-    kept = _kept_history(observed, target, rolling, config)
-    for key, child in sorted(observed.children.items()):
-        if is_going(child):
-            continue
-        uid = child["metadata"].get("uid", "")
-        if key.kind == JOB.kind and key in desired and target.is_job_spent:
-            yield Removal(key=key, uid=uid, reason="ended without an answer")
-        elif key not in desired and not _stays(key, child, kept, rolling.live, desired):
-            yield Removal(key=key, uid=uid, reason=_why_not_wanted(child, rolling))
-
-
-def _kept_history(
-    observed: Observed, target: Target, rolling: Rolling, config: OperatorConfig
-) -> set[str]:
-    limit = config.history_limit if target.revision else len(observed.children)
-    return history_to_keep(observed, rolling.live, limit)
-
-
-def _stays(
-    key: ChildKey,
-    child: Manifest,
-    history: set[str],
-    live: Iterable[str],
-    desired: dict[ChildKey, Manifest],
-) -> bool:
-    """History; and a live revision that cannot be made anew is left as it is."""
-    if key.kind == CONTROLLER_REVISION.kind and key.name in history:
-        return True
-    revision = revision_label(child)
-    is_known = any(revision_label(one) == revision for one in desired.values())
-    return revision in set(live) and not is_known
-
-
-def _why_not_wanted(child: Manifest, rolling: Rolling) -> str:
-    revision = revision_label(child)
-    if revision and revision not in rolling.live:
-        return f"revision {revision} is not served any more"
-    return "not wanted any more"

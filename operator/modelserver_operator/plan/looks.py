@@ -1,5 +1,6 @@
 """Reading observed objects: what their controllers say about them."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -8,13 +9,22 @@ from modelserver_operator.plan.values import ChildKey, Manifest, Observed
 from modelserver_operator.resources import labels, names
 from modelserver_operator.resources.kinds import DEPLOYMENT, SERVICE
 
+_REVISION = re.compile(r"[0-9a-f]{8}")
+
 
 def key_of(manifest: Manifest) -> ChildKey:
     return ChildKey(kind=manifest["kind"], name=manifest["metadata"]["name"])
 
 
 def revision_label(manifest: Manifest) -> str:
+    """Of a pod: the revision that it was made for; "" for pods of Jobs."""
     return str(manifest["metadata"].get("labels", {}).get(labels.REVISION, ""))
+
+
+def child_revision(manifest: Manifest, server_name: str) -> str:
+    """Whose child of its own it is, by the name, which nobody can bend; "" for other children."""
+    server, _, revision = manifest["metadata"]["name"].rpartition("-")
+    return revision if server == server_name and _REVISION.fullmatch(revision) else ""
 
 
 def parse_time(text: str) -> datetime:

@@ -17,7 +17,6 @@ from modelserver_operator.plan.looks import (
     is_true,
     key_of,
     parse_time,
-    revision_label,
 )
 from modelserver_operator.plan.values import Manifest, Observed, Resolution, ResolutionState
 from modelserver_operator.resources.containers import FETCH, RESOLVE, SERVER
@@ -120,7 +119,7 @@ def _from_controller_revisions(served: ServedSpec, observed: Observed) -> Iterat
 def _from_deployments(served: ServedSpec, observed: Observed) -> Iterator[Revision]:
     for deployment in children_of_kind(observed, DEPLOYMENT.kind):
         revision = Revision(served=served, pins=_pins_in(deployment, served))
-        if revision.name == revision_label(deployment):
+        if deployment["metadata"]["name"].endswith(f"-{revision.name}"):
             yield revision
 
 

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.plan.looks import (
+    child_revision,
     children_of_kind,
     deployment_of,
     is_complete,
     parse_time,
     ready_replicas,
-    revision_label,
     root_revision,
 )
 from modelserver_operator.plan.values import Observed
@@ -37,7 +37,7 @@ class Rolling:
 
 def roll(server: ModelServer, target: str, observed: Observed, now: datetime) -> Rolling:
     """While the target is not known ("") everything stays as it is."""
-    existing = _existing(observed)
+    existing = _existing(server, observed)
     root = _root(server, observed, existing)
     if not target:
         return Rolling(serving=root, live=existing)
@@ -50,9 +50,10 @@ def roll(server: ModelServer, target: str, observed: Observed, now: datetime) ->
     return Rolling(serving=serving, live=live, wait_seconds=wait if wait > 0 else None)
 
 
-def _existing(observed: Observed) -> frozenset[str]:
+def _existing(server: ModelServer, observed: Observed) -> frozenset[str]:
     deployments = children_of_kind(observed, DEPLOYMENT.kind)
-    return frozenset(filter(None, map(revision_label, deployments)))
+    revisions = (child_revision(one, server.name) for one in deployments)
+    return frozenset(filter(None, revisions))
 
 
 def _root(server: ModelServer, observed: Observed, existing: frozenset[str]) -> str:
