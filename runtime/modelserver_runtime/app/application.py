@@ -1,6 +1,7 @@
 """All routes as one application."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -19,6 +20,7 @@ from modelserver_runtime.rest import (
 )
 from modelserver_runtime.rest.boundary import Boundary
 from modelserver_runtime.rest.context import ServerContext
+from modelserver_runtime.rest.description import describe_tasks, drop_unused_statuses
 from modelserver_runtime.rest.errors import TABLE, install_error_handlers
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
@@ -56,7 +58,17 @@ def create_app(context: ServerContext) -> FastAPI:
     for module in _ROUTERS:
         app.include_router(module.router)
     install_error_handlers(app)
+    app.openapi = lambda: _description(app)  # type: ignore[method-assign]  # FastAPI's own way
     return app
+
+
+def _description(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, which it keeps in `openapi_schema`, with the tasks' bodies."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        describe_tasks(document)
+        drop_unused_statuses(document)
+    return app.openapi_schema or {}
 
 
 def create_asgi(context: ServerContext) -> ASGIApp:

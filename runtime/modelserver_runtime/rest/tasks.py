@@ -28,18 +28,7 @@ router = APIRouter(tags=["Tasks"])
 _MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application/ogg")
 
 
-@router.post(
-    "/predict",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": {"$ref": "#/components/schemas/PredictEnvelope"}},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    },
-)
+@router.post("/predict")
 async def predict(request: Request, context: Context) -> Prediction:
     timing = context.timing()
     service = context.service

@@ -1,0 +1,101 @@
+"""docs/runtime.md says what the code does: routes, errors, exit codes, settings, metrics."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelserver_runtime import errors
+from modelserver_runtime.app.application import create_app, create_context
+from modelserver_runtime.rest.errors import TABLE
+from modelserver_runtime.settings import Settings, Task, variable_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "runtime.md").read_text()
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def context() -> Any:
+    return create_context(Settings(), clock=time.monotonic, wall_clock=time.time)
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(title: str) -> list[list[str]]:
+    lines = [line for line in section(title).splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return cells[1:]
+
+
+def shown(default: Any) -> str:
+    if default is None or default == "":
+        return ""
+    if default == ():
+        return "`[]`"
+    return f"`{json.dumps(default, default=str).strip('"')}`"
+
+
+def test_every_setting_is_listed_with_its_default_and_meaning():
+    expected = [
+        [f"`{variable_of(name)}`", shown(field.default), field.description]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows("Settings") == expected
+
+
+def test_every_route_is_listed(context):
+    described = {
+        f"`{method.upper()} {path}`"
+        for path, operations in create_app(context).openapi()["paths"].items()
+        for method in operations
+    }
+    listed = {row[0] for row in rows("Routes")}
+    assert listed == described
+
+
+def test_every_metric_is_listed_with_its_kind(context):
+    found = [
+        [f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`", metric.type]
+        for metric in context.telemetry.registry.collect()
+        if metric.name.startswith("modelserver_")
+    ]
+    assert [row[:2] for row in rows("Metrics")] == found
+
+
+def test_every_task_is_listed():
+    assert set(re.findall(r"`([A-Z]\w+)`", " ".join(row[0] for row in rows("Tasks")))) == {
+        str(task) for task in Task if task is not Task.AUTO
+    }
+
+
+def test_every_error_is_listed_with_its_status():
+    listed = {(row[0], row[1].strip("`")) for row in rows("Errors")}
+    assert {(str(mapped.status), mapped.code or "") for mapped in TABLE.values()} <= listed
+    raised = {cls for cls in vars(errors).values() if is_a_request_failure(cls)}
+    assert raised == set(TABLE)
+
+
+def is_a_request_failure(cls: Any) -> bool:
+    base = errors.RequestFailure
+    return isinstance(cls, type) and issubclass(cls, base) and cls is not base
+
+
+def startup_failures() -> dict[str, int]:
+    base = errors.StartupFailure
+    return {
+        name: cls.exit_code
+        for name, cls in vars(errors).items()
+        if isinstance(cls, type) and issubclass(cls, base) and cls is not base
+    }
+
+
+@pytest.mark.parametrize("page", [PAGE, ARCHITECTURE], ids=["runtime", "architecture"])
+def test_every_exit_code_is_listed(page):
+    found = re.findall(r"^\| (\d\d?) \| `(\w+)` \|", page, re.MULTILINE)
+    assert {code: int(status) for status, code in found} == startup_failures()
