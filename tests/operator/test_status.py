@@ -69,6 +69,26 @@ def test_the_document_of_a_server_that_serves():
     ]
 
 
+def test_nothing_serves_before_a_pod_was_ready():
+    world = World(pinned(), STARTING)
+    world.steps(3)
+    assert "servingRevision" not in world.status
+    assert "servingSince" not in world.status
+    world.outcome = pod_outcomes.FINE
+    world.steps(2)
+    assert world.status["servingRevision"] == world.status["targetRevision"]
+
+
+def test_a_revision_that_never_served_makes_room_for_the_next():
+    world = World(pinned(), BROKEN)
+    world.steps(3)
+    never = world.status["targetRevision"]
+    world.change(runtime={"args": ["--second"]})
+    world.steps(3)
+    assert world.status["targetRevision"] != never
+    assert not [pod for pod in world.pods if never in pod["metadata"]["name"]]
+
+
 def test_what_the_user_chose_is_told_as_effective():
     world = World(
         {

@@ -65,7 +65,7 @@ def _status(report: Report) -> ModelServerStatus:
         selector=f"{labels.SERVER}={server.name}",
         url=f"http://{server.name}.{server.namespace}.svc",
         conditions=conditions_of(report),
-        serving_revision=plan.serving_revision,
+        serving_revision=_serving_revision(situation),
         serving_since=_serving_since(situation),
         target_revision=plan.target_revision,
         rollout=report.rollout,
@@ -75,9 +75,18 @@ def _status(report: Report) -> ModelServerStatus:
     )
 
 
+def _serving_revision(situation: Situation) -> str:
+    """What the root Service leads to, once a pod behind it has been ready.
+
+    The planner lets go at once of a revision that has never served anybody.
+    """
+    has_served = situation.server.status.serving_revision or situation.serving_ready
+    return situation.plan.serving_revision if has_served else ""
+
+
 def _serving_since(situation: Situation) -> str | None:
     """When the root Service moved to its revision; the old pods go some seconds later."""
-    stored, serving = situation.server.status, situation.plan.serving_revision
+    stored, serving = situation.server.status, _serving_revision(situation)
     if not serving:
         return None
     is_same = stored.serving_revision == serving and stored.serving_since is not None
