@@ -33,6 +33,7 @@ class OperatorConfig:
     namespaces: tuple[str, ...] = ()  # where ModelServers are watched; empty: the whole cluster
     hub_endpoint: str = "https://huggingface.co"
     allow_file_models: bool = False  # file:// means a path inside the image: for development
+    settle_seconds: float = 10  # how long old pods stay after the Service has moved to new ones
     history_limit: int = 5  # ControllerRevisions kept per ModelServer, beside those in use
     namespace: str = (
         "modelserver-system"  # the operator's own; the Lease and NetworkPolicies use it
@@ -134,6 +135,7 @@ def _port(value: int) -> bool:
 _CHECKS: Mapping[str, tuple[Callable[..., bool], str]] = {
     "runtime_image": (_is_image, "an image reference"),
     "hub_endpoint": (_is_url, "an http:// or https:// URL"),
+    "settle_seconds": (lambda value: value >= 1, "1 second or more"),
     "history_limit": (lambda value: value >= 0, "0 or more"),
     "concurrency": (lambda value: value > 0, "1 or more"),
     "resync_seconds": (lambda value: value > 0, "more than 0 seconds"),

@@ -2,9 +2,11 @@
 
 import pytest
 
-from modelserver_operator.plan.rolling import SETTLE_SECONDS
+from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.values import ChildKey
 from support.planning import a_world
+
+SETTLE_SECONDS = OperatorConfig(runtime_image="any").settle_seconds
 
 FIRST = {"runtime": {"args": ["--first"]}}
 SECOND = {"args": ["--second"]}

@@ -41,7 +41,7 @@ def desired_state(
         return Plan(target_revision="", serving_revision="")
     target = find_target(server, observed, config, now)
     name = target.revision.name if target.revision else ""
-    rolling = roll(server, name, observed, now)
+    rolling = roll(server, name, observed, now, config.settle_seconds)
     wanted = _wanted(target, rolling, observed)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
     pruning = Pruning(

@@ -2,13 +2,13 @@
 
     the spec asks for B           A's pods serve; B's start beside them
     B's pods are all ready        the root Service moves to B
-    SETTLE_SECONDS later          A's Deployment, Service and budget go; its pods drain
+    config.settle_seconds later   A's Deployment, Service and budget go; its pods drain
 
 Nothing is remembered but when the root Service moved: everything else is read from what exists.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.plan.looks import (
@@ -23,10 +23,6 @@ from modelserver_operator.plan.looks import (
 from modelserver_operator.plan.values import Observed
 from modelserver_operator.resources.kinds import DEPLOYMENT
 
-# Every node must have learnt the Service's new endpoints before the old pods are told to stop:
-# the endpoint slice controller and kube-proxy each batch for about a second, busy ones longer.
-SETTLE_SECONDS = 10
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rolling:
@@ -35,7 +31,9 @@ class Rolling:
     wait_seconds: float | None = None
 
 
-def roll(server: ModelServer, target: str, observed: Observed, now: datetime) -> Rolling:
+def roll(
+    server: ModelServer, target: str, observed: Observed, now: datetime, settle_seconds: float
+) -> Rolling:
     """While the target is not known ("") everything stays as it is."""
     existing = _existing(server, observed)
     root = _root(server, observed, existing)
@@ -45,7 +43,7 @@ def roll(server: ModelServer, target: str, observed: Observed, now: datetime) ->
     needed = frozenset({target, serving})
     if not existing - needed or not _has_served(server, observed, root):
         return Rolling(serving=serving, live=needed)
-    wait = _settling_seconds(server, serving, root, now)
+    wait = settle_seconds - _settled_seconds(server, serving, root, now)
     live = needed | existing if wait > 0 else needed
     return Rolling(serving=serving, live=live, wait_seconds=wait if wait > 0 else None)
 
@@ -84,11 +82,14 @@ def _serving(server: ModelServer, observed: Observed, *, root: str, target: str)
     return target if is_down and ready_replicas(deployment) > 0 else root
 
 
-def _settling_seconds(server: ModelServer, serving: str, root: str, now: datetime) -> float:
-    """Until what does not serve may go; counted only when status knows of the move."""
+def _settled_seconds(server: ModelServer, serving: str, root: str, now: datetime) -> float:
+    """Since when the root Service has been where it shall be; counted when status knows of it.
+
+    Every node must have learnt the Service's new endpoints before the old pods are told to stop:
+    the endpoint slice controller and kube-proxy each batch for about a second, busy ones longer.
+    """
     status = server.status
     has_moved = serving == root == status.serving_revision
     if not has_moved or status.serving_since is None:
-        return SETTLE_SECONDS
-    until = parse_time(status.serving_since) + timedelta(seconds=SETTLE_SECONDS)
-    return (until - now).total_seconds()
+        return 0.0
+    return (now - parse_time(status.serving_since)).total_seconds()
