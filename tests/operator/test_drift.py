@@ -27,7 +27,6 @@ def child(body, **metadata):
         ({"spec": {"on": False}}, {"spec": {"on": True}}, ["spec.on"]),
         ({"spec": {"replicas": 0}}, {"spec": {}}, ["spec.replicas"]),
         ({"automountServiceAccountToken": False}, {}, ["automountServiceAccountToken"]),
-        ({"spec": {"on": True}}, {"spec": {"on": 1}}, ["spec.on"]),
         ({"list": [1, 2]}, {"list": [1, 2, 3]}, ["list"]),
         ({"list": [1, 2]}, {"list": [2, 1]}, ["list[0]", "list[1]"]),
         ({"list": [1]}, {"list": "text"}, ["list"]),

@@ -1,7 +1,6 @@
 """Quantities of resources in the one form in which the API server stores them: 0.5 → 500m."""
 
 import re
-from collections.abc import Mapping
 from decimal import ROUND_CEILING, Context, Decimal, DecimalException, localcontext
 from typing import Any
 
@@ -80,7 +79,7 @@ def canonical_quantities(value: Any) -> Any:
 
     What is no quantity is left for the API server to refuse.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _canonical_field(key, field) for key, field in value.items()}
     if isinstance(value, list | tuple):
         return [canonical_quantities(item) for item in value]
@@ -88,7 +87,7 @@ def canonical_quantities(value: Any) -> Any:
 
 
 def _canonical_field(key: str, field: Any) -> Any:
-    if key in {"requests", "limits"} and isinstance(field, Mapping):
+    if key in {"requests", "limits"} and isinstance(field, dict):
         return {name: _tolerant(amount, _MILLI) for name, amount in field.items()}
     if key in {"sizeLimit", "divisor"}:
         return _tolerant(field, _NANO)

@@ -5,7 +5,7 @@ somebody else added below `spec` is found through managedFields; server-side app
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelserver_operator.plan.values import Manifest
@@ -82,16 +82,17 @@ def _missing_owners(desired: Manifest, observed: Manifest) -> Iterator[str]:
 
 
 def _differences(desired: Any, observed: Any, path: str) -> Iterator[str]:
-    if _is_same_nothing(desired, observed, path):
+    """Runs for every child of every reconciliation: what is equal as a whole is not looked into."""
+    if desired == observed or _is_same_nothing(desired, observed, path):
         return
-    if isinstance(desired, Mapping) and isinstance(observed, Mapping):
+    if isinstance(desired, dict) and isinstance(observed, dict):
         if path.rpartition(".")[2] in _ATOMIC_MAPS and observed.keys() - desired.keys():
             yield path
         for key, value in desired.items():
             yield from _differences(value, observed.get(key, _ABSENT), _joined(path, key))
-    elif isinstance(desired, Sequence) and not isinstance(desired, str):
+    elif isinstance(desired, list):
         yield from _list_differences(desired, observed, path)
-    elif desired != observed or isinstance(desired, bool) != isinstance(observed, bool):
+    else:
         yield path
 
 
@@ -104,12 +105,12 @@ def _is_same_nothing(desired: Any, observed: Any, path: str) -> bool:
         return False
     if desired is None or desired in ("", [], {}):
         return True
-    is_zero = not isinstance(desired, Mapping | Sequence) and not desired
+    is_zero = not isinstance(desired, dict | list | str) and not desired
     return is_zero and path.rpartition(".")[2] not in _MEANINGFUL_ZEROS
 
 
-def _list_differences(desired: Sequence[Any], observed: Any, path: str) -> Iterator[str]:
-    if not isinstance(observed, Sequence) or len(observed) != len(desired):
+def _list_differences(desired: list[Any], observed: Any, path: str) -> Iterator[str]:
+    if not isinstance(observed, list) or len(observed) != len(desired):
         yield path
         return
     for index, (value, other) in enumerate(_paired(desired, observed)):
@@ -117,10 +118,10 @@ def _list_differences(desired: Sequence[Any], observed: Any, path: str) -> Itera
 
 
 def _label(item: Any, index: int) -> str:
-    return str(item.get("name", index)) if isinstance(item, Mapping) else str(index)
+    return str(item.get("name", index)) if isinstance(item, dict) else str(index)
 
 
-def _paired(desired: Sequence[Any], observed: Sequence[Any]) -> list[tuple[Any, Any]]:
+def _paired(desired: list[Any], observed: list[Any]) -> list[tuple[Any, Any]]:
     """By key where the items have one, because a list-map has no order of its own."""
     key = next((k for k in _LIST_KEYS if _all_have(desired, k) and _all_have(observed, k)), None)
     if key is None:
@@ -129,8 +130,8 @@ def _paired(desired: Sequence[Any], observed: Sequence[Any]) -> list[tuple[Any, 
     return [(item, by_key.get(item[key], _ABSENT)) for item in desired]
 
 
-def _all_have(items: Sequence[Any], key: str) -> bool:
-    return all(isinstance(item, Mapping) and key in item for item in items)
+def _all_have(items: list[Any], key: str) -> bool:
+    return all(isinstance(item, dict) and key in item for item in items)
 
 
 def additions(desired: Manifest, observed: Manifest) -> Iterator[str]:
@@ -151,7 +152,7 @@ def _additions(fields: Mapping[str, Any], desired: Any, observed: Any, path: str
             continue
         wanted = _entry(desired, kind, name)
         here = f"{path}.{name}"
-        if isinstance(below, Mapping) and below.keys() - {"."}:
+        if isinstance(below, dict) and below.keys() - {"."}:
             yield from _additions(below, wanted, value, here)
         elif wanted is _ABSENT and not _is_filled_in(name, value):
             yield here
@@ -160,15 +161,15 @@ def _additions(fields: Mapping[str, Any], desired: Any, observed: Any, path: str
 def _entry(container: Any, kind: str, name: str) -> Any:
     """What a step of managedFields leads to: `f:` a field, `k:` the item with these keys."""
     if kind == "f":
-        return container.get(name, _ABSENT) if isinstance(container, Mapping) else _ABSENT
-    if not isinstance(container, Sequence):
+        return container.get(name, _ABSENT) if isinstance(container, dict) else _ABSENT
+    if not isinstance(container, list):
         return _ABSENT
     keys = json.loads(name)
     return next((item for item in container if _has_keys(item, keys)), _ABSENT)
 
 
 def _has_keys(item: Any, keys: Mapping[str, Any]) -> bool:
-    return isinstance(item, Mapping) and all(
+    return isinstance(item, dict) and all(
         item.get(key, _DEFAULTS.get(key)) == value for key, value in keys.items()
     )
 

@@ -30,7 +30,7 @@ def overlaid(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, A
 
 
 def _merged(field: str, ours: Any, theirs: Any) -> Any:
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+    if isinstance(ours, dict) and isinstance(theirs, dict):
         return overlaid(ours, theirs)
     key = MERGE_KEYS.get(field)
     if key and _is_keyed(ours, key) and _is_keyed(theirs, key):
@@ -42,7 +42,7 @@ def _is_keyed(items: Any, key: str) -> bool:
     """Whether the key tells all items apart; if not, the API server will say what is wrong."""
     if not isinstance(items, list | tuple):
         return False
-    keys = [item.get(key) if isinstance(item, Mapping) else None for item in items]
+    keys = [item.get(key) if isinstance(item, dict) else None for item in items]
     return all(isinstance(one, str | int) for one in keys) and len(set(keys)) == len(keys)
 
 
@@ -57,7 +57,7 @@ def _merged_items(
 
 def _copied(value: Any) -> Any:
     """A deep copy without nulls, which the API server would not keep."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [_copied(item) for item in value]

@@ -34,7 +34,9 @@ _TOPOLOGIES = {
 def make_pod_template(server_name: str, revision: Revision) -> dict[str, Any]:
     """Ours, the user's overlay over it, and over that again what must not change."""
     ours = _own_template(server_name, revision)
-    laid = overlaid(ours, user_overlay(revision.served.pod_template))
+    if not (overlay := user_overlay(revision.served.pod_template)):
+        return ours
+    laid = overlaid(ours, overlay)
     return _secured(overlaid(laid, _protected(ours)))
 
 

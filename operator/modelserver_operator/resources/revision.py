@@ -1,11 +1,11 @@
 """A revision: what changes the served pods, and what was pinned when it was first seen."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_snake
 
 from modelserver_operator.apis.model import Model
 from modelserver_operator.apis.pods import PodTemplate, Spread
@@ -64,6 +64,13 @@ class Pins:
     hub_endpoint: str = ""
     commit: str = ""
 
+    def stored(self) -> dict[str, str]:
+        return {
+            "runtimeImage": self.runtime_image,
+            "hubEndpoint": self.hub_endpoint,
+            "commit": self.commit,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
@@ -75,8 +82,7 @@ class Revision:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        pins = {to_camel(name): pin for name, pin in asdict(self.pins).items()}
-        data = {"format": FORMAT, "spec": self.served.canonical(), "pins": pins}
+        data = {"format": FORMAT, "spec": self.served.canonical(), "pins": self.pins.stored()}
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "name", digest(data, length=REVISION_LENGTH))
 
