@@ -35,7 +35,8 @@ def reference() -> str:
 def _sections(path: str, schema: Schema) -> Iterator[str]:
     """A table for each object with fields of its own, in the order in which they are met."""
     rows = [_row(name, child, schema) for name, child in schema["properties"].items()]
-    yield f"## {path}\n\n{schema.get('description', '')}\n"
+    text = schema.get("description", "")
+    yield f"## {path}\n" + (f"\n{text}\n" if text else "")
     yield "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
     if "x-kubernetes-validations" in schema:
         yield _rules(schema)

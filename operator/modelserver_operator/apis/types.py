@@ -115,7 +115,6 @@ LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=LABEL_VALUE
 Image = Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 LongText = Annotated[str, StringConstraints(max_length=4096)]
-type Labels = dict[str, LabelValue]
 
 # Without forms that the API server keeps as they are written (+1, 2., 1E3): they compare badly.
 QUANTITY = (
