@@ -14,6 +14,7 @@ changes of one server (the figure is the slowest).
 
 import argparse
 import asyncio
+import signal
 import statistics
 import sys
 import tempfile
@@ -37,7 +38,12 @@ type Round = dict[str, Any]
 
 def main() -> int:
     options = _parser().parse_args()
-    rounds = asyncio.run(_run(options))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        rounds = asyncio.run(_run(options))
+    except KeyboardInterrupt:
+        print("interrupted: everything is taken down, no result was written", file=sys.stderr)
+        return 130
     result = _result(options, rounds)
     print(f"written: {result.write()}")
     for name, value in result.figures.items():
@@ -120,10 +126,11 @@ async def _make(client: BareClient, size: int, lab: Lab) -> Made:
     expected = size * len(children_of(server_manifest(0)))
     begun = time.perf_counter()
     creating = asyncio.create_task(client.create_servers(size))
-    await client.wait_for_children(expected, lambda n: _progress(n, expected))
+    progress = Progress(expected)
+    await client.wait_for_children(expected, progress)
     seconds = time.perf_counter() - begun
     await creating
-    _progress(expected, expected)
+    progress.end()
     await asyncio.sleep(SETTLE_SECONDS)
     counted = requests_since(lab.cluster.audit_log, place)
     return Made(seconds, counted.writes, counted.all_but_lease)
@@ -141,11 +148,24 @@ async def _rest(lab: Lab, seconds: float) -> Round:
     }
 
 
-def _progress(found: int, expected: int) -> None:
-    if sys.stdout.isatty():
-        print(
-            f"\r  {found} of {expected} children", end="" if found < expected else "\n", flush=True
-        )
+class Progress:
+    """A line for every tenth, or one line that moves where somebody looks."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+        self._told = 0
+
+    def __call__(self, found: int) -> None:
+        tenth = found * 10 // self._expected
+        if sys.stdout.isatty():
+            print(f"\r  {found} of {self._expected} children", end="", flush=True)
+        elif tenth > self._told:
+            print(f"  {found} of {self._expected} children", flush=True)
+        self._told = tenth
+
+    def end(self) -> None:
+        if sys.stdout.isatty():
+            print()
 
 
 def _result(options: argparse.Namespace, rounds: list[Round]) -> Result:
