@@ -25,6 +25,12 @@ def termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def no_frozen_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right for a process that serves one model, not for one that goes on to other tests."""
+    monkeypatch.setattr(loader.gc, "freeze", lambda: None)
+
+
 def serve(directory: Path, *flags: str) -> int:
     return command_line.run(["serve", "--model", str(directory), "--port", "0", *flags])
 
@@ -67,6 +73,15 @@ def unknown_model_type(directory: Path, model: Path) -> Path:
     return copy
 
 
+def with_code_of_its_own(directory: Path, model: Path) -> Path:
+    copy = unknown_model_type(directory, model)
+    config = json.loads((copy / "config.json").read_text())
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    (copy / "config.json").write_text(json.dumps({**config, "auto_map": names}))
+    (copy / "own.py").write_text("raise SystemExit('this code must not run')\n")
+    return copy
+
+
 def without_a_weight(directory: Path, model: Path) -> Path:
     copy = shutil.copytree(model, directory / "partial")
     weights = load_file(copy / "model.safetensors")
@@ -91,6 +106,7 @@ def without_a_tokenizer(directory: Path, model: Path) -> Path:
         (truncated, (45, "ArtifactCorrupt", "truncated")),
         (unknown_architecture, (46, "UnsupportedModel", "LlavaForConditionalGeneration")),
         (unknown_model_type, (46, "UnsupportedModel", "from-the-future")),
+        (with_code_of_its_own, (43, "ArtifactRefused", "code that comes with it")),
         (without_a_weight, (46, "UnsupportedModel", "model.norm.weight")),
         (without_a_tokenizer, (46, "UnsupportedModel", "tokenizer")),
     ],

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import torch
 from openai import OpenAI
@@ -261,6 +262,29 @@ def test_a_streamed_chat_is_the_whole_chat(client):
         assert reasons[choice.index] == choice.finish_reason
     entry = whole.choices[0].logprobs.content[0]
     assert len(entry.top_logprobs) == 2
+
+
+def test_the_clients_own_errors_are_raised(client):
+    messages = [{"role": "user", "content": "hello"}]
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="gpt-4o", messages=messages)
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as long:
+        client.completions.create(model="tiny", prompt="the", max_tokens=10_000)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4o")
+
+
+def test_models_are_listed_and_retrieved_by_name_and_alias(client):
+    assert [model.id for model in client.models.list()] == ["tiny", "also-tiny"]
+    assert client.models.retrieve("also-tiny").max_model_len == tiny_models.MOST_TOKENS
+
+
+def test_headers_reach_the_client(client):
+    raw = client.completions.with_raw_response.create(model="tiny", prompt="the", max_tokens=1)
+    assert raw.headers["x-model-revision"] == "5d9f7c1a"
+    assert raw.parse()._request_id == raw.headers["x-request-id"]
 
 
 def test_the_stream_is_events_that_end_with_done(chat_server):

@@ -189,7 +189,7 @@ def test_an_answer_that_takes_too_long_is_504_and_not_to_be_repeated(causal_dire
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, stream):
+def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, caplog, stream):
     with running_server(settings_for(causal_directory)) as server:
         backend = server.context.service.generation.backend
         step, freed, tick = backend.step, threading.Event(), threading.Event()
@@ -210,6 +210,9 @@ def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, 
                 server.client.post("/v1/completions", json=body, timeout=0.3)
         assert freed.wait(2)  # 200 tokens would take four seconds
         assert server.context.service.generation.admission.inside == 0
+        status = "200" if stream else "499"
+        assert metric(server, "modelserver_requests_total", route="/v1/completions", code=status)
+        assert not caplog.records
 
 
 def test_the_description_lists_every_route(chat_server):

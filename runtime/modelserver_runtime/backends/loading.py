@@ -25,6 +25,7 @@ from modelserver_runtime.backends.machine import available_memory_bytes, usable_
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
 from modelserver_runtime.errors import (
     ArtifactCorrupt,
+    ArtifactRefused,
     InvalidConfiguration,
     OutOfMemory,
     StartupFailure,
@@ -35,6 +36,7 @@ from modelserver_runtime.settings import Dtype
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 8 << 20
+_OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _DTYPES = {
     Dtype.FLOAT32: torch.float32,
@@ -160,9 +162,7 @@ _FOREIGN = (
 
 def _translated(error: Exception) -> StartupFailure:
     match error:
-        case MemoryError() | torch.OutOfMemoryError():
-            return out_of_memory(error)
-        case RuntimeError() if is_out_of_memory(error):
+        case _ if is_out_of_memory(error):
             return out_of_memory(error)
         case SafetensorError():
             return ArtifactCorrupt(
@@ -175,13 +175,20 @@ def _translated(error: Exception) -> StartupFailure:
                 f"The model needs a library that is not here: {_first_line(error)}",
                 hint="Use an image that holds this library.",
             )
+        case ValueError() if "trust_remote_code" in str(error):
+            return ArtifactRefused(
+                "The model can only be loaded by running Python code that comes with it",
+                hint="Read that code; then set trustRemoteCode with a pinned revision.",
+            )
         case _:
             return _not_loadable(error)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return "allocate memory" in text or "not enough memory" in text or "out of memory" in text
+def is_out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for GPUs only; on a CPU it raises a RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory:

@@ -11,13 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestTooLarge
 from modelserver_runtime.rest.context import ServerContext
-from modelserver_runtime.rest.errors import internal_error, response_of
+from modelserver_runtime.rest.errors import CLIENT_CLOSED_REQUEST, internal_error, response_of
 
 log = logging.getLogger("modelserver_runtime.access")
 
 # What a client may choose as its request's id; anything else could forge lines of the log.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PROBES = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/health"})
+_DOCUMENTS = frozenset({"/docs", "/redoc", "/openapi.json"})
 _UNKNOWN_ROUTE = "unknown"
 
 
@@ -81,19 +82,27 @@ class _Exchange:
             headers["connection"] = "close"
 
     def _note(self) -> None:
-        route = getattr(self._scope.get("route"), "path", _UNKNOWN_ROUTE)
+        route = _route_of(self._scope)
+        status = self._status or CLIENT_CLOSED_REQUEST
         seconds = self._context.clock() - self._began
-        self._context.telemetry.observe_request(route, self._status, seconds)
+        self._context.telemetry.observe_request(route, status, seconds)
         level = logging.DEBUG if route in _PROBES else logging.INFO
         log.log(
             level,
             "%s %s %d %.3fs %s",
             self._scope["method"],
             route,
-            self._status,
+            status,
             seconds,
             self._request_id,
         )
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template: a path could be anything that a client makes up."""
+    if scope["path"] in _DOCUMENTS:
+        return str(scope["path"])
+    return str(getattr(scope.get("route"), "path", _UNKNOWN_ROUTE))
 
 
 def _request_id(headers: Headers) -> str:

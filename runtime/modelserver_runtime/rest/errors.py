@@ -26,7 +26,8 @@ from modelserver_runtime.errors import (
 from modelserver_runtime.rest.disconnect import ClientDisconnected
 from modelserver_runtime.rest.schemas.errors import ErrorBody, ErrorDetail
 
-_CLIENT_CLOSED_REQUEST = 499
+# Nobody reads it; it tells the metrics that the client did not wait.
+CLIENT_CLOSED_REQUEST = 499
 # More problems than this in one sentence help nobody.
 _MOST_PROBLEMS = 3
 
@@ -139,8 +140,7 @@ def _http_message(request: Request, error: HTTPException) -> str:
 
 
 async def _on_disconnect(_: Request, __: ClientDisconnected) -> Response:
-    """Nobody reads it; the status is for the metrics."""
-    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 def invalid_request(problems: Any) -> InvalidRequest:

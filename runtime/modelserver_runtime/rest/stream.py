@@ -1,7 +1,7 @@
 """Server-sent events that begin with a true status, and end when the client goes."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import orjson
@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestFailure
-from modelserver_runtime.rest.disconnect import until_disconnect
+from modelserver_runtime.rest.disconnect import ClientDisconnected, until_disconnect
 from modelserver_runtime.rest.errors import detail_of
 
 type Event = dict[str, Any] | str
@@ -37,7 +37,9 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        await until_disconnect(receive, self._stream(send))
+        # When the client is gone nobody is left to be told.
+        with suppress(ClientDisconnected):
+            await until_disconnect(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
         async with self._events as events:
