@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=int, default=3, help="repetitions (3)")
+    add("--rounds", type=_count, default=3, help="repetitions (3)")
     add("--minutes", type=float, default=10, help="no round begins that would end later (10)")
-    add("--concurrency", type=int, nargs="+", default=[1, 8, 32], metavar="N", help="(1 8 32)")
+    add("--concurrency", type=_count, nargs="+", default=[1, 8, 32], metavar="N", help="(1 8 32)")
     add(
         "--only",
         nargs="+",
@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ENGINE",
         help="measure these engines; a result file is written only for all of them",
     )
-    add("--prompt-tokens", type=int, default=128, help="length of each prompt (128)")
-    add("--output-tokens", type=int, default=64, help="length of each answer (64)")
+    add("--prompt-tokens", type=_prompt_length, default=128, help="length of each prompt (128)")
+    add("--output-tokens", type=_count, default=64, help="length of each answer (64)")
     add("--seconds", type=float, default=180, help="longest time of one measurement (180)")
     add(
         "--patience",
@@ -92,6 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--note", default="", help="what explains the figures, for the result file")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _prompt_length(text: str) -> int:
+    least = words.CHAT_TOKENS + 1
+    if _count(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is too short: the chat template needs {least}")
+    return int(text)
 
 
 class _Benchmark:
