@@ -36,7 +36,7 @@ def answers_of(
         )
         for question in questions
     ]
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     answers: list[str] = []
     for start in range(0, len(prompts), _BATCH):
         batch = tokenizer(
@@ -47,7 +47,9 @@ def answers_of(
             return_token_type_ids=False,
         )
         with torch.inference_mode():
-            output = model.generate(**batch, max_new_tokens=_LONGEST_ANSWER_TOKENS, do_sample=False)
+            output = model.generate(  # type: ignore[misc]
+                **batch, max_new_tokens=_LONGEST_ANSWER_TOKENS, do_sample=False
+            )
         new = output[:, batch["input_ids"].shape[1] :]
         answers += tokenizer.batch_decode(new, skip_special_tokens=True)
     return answers

@@ -1,5 +1,6 @@
 """Questions with their answers, and which wordings are kept from training."""
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,15 +89,21 @@ def _counting() -> Iterator[Fact]:
 
 def _sums() -> Iterator[Fact]:
     """In words and in digits; the answer is written as the question was."""
-    numbers = range(_LARGEST_SUMMAND + 1)
-    for names in (know.NUMBERS, [str(number) for number in range(len(know.NUMBERS))]):
-        for a in numbers:
-            for b in numbers:
-                total = f"{names[a]} plus {names[b]} is {names[a + b]}."
-                yield "sum", _fill(ask.PLUS_PATTERNS, names[a], names[b]), _capital(total)
-                if b <= a:
-                    rest = f"{names[a]} minus {names[b]} is {names[a - b]}."
-                    yield "sum", _fill(ask.MINUS_PATTERNS, names[a], names[b]), _capital(rest)
+    digits = [str(number) for number in range(len(know.NUMBERS))]
+    for names, plus, minus in (
+        (know.NUMBERS, ask.PLUS_PATTERNS, ask.MINUS_PATTERNS),
+        (
+            digits,
+            ask.PLUS_PATTERNS + ask.PLUS_SIGN_PATTERNS,
+            ask.MINUS_PATTERNS + ask.MINUS_SIGN_PATTERNS,
+        ),
+    ):
+        for a, b in itertools.product(range(_LARGEST_SUMMAND + 1), repeat=2):
+            total = f"{names[a]} plus {names[b]} is {names[a + b]}."
+            yield "sum", _fill(plus, names[a], names[b]), _capital(total)
+            if b <= a:
+                rest = f"{names[a]} minus {names[b]} is {names[a - b]}."
+                yield "difference", _fill(minus, names[a], names[b]), _capital(rest)
 
 
 def _capital(text: str) -> str:

@@ -61,13 +61,13 @@ def make(plan: TrainingPlan, *, questions: int, threads: int, show: Callable[[st
     asked = random.Random(plan.seed).sample(corpus.held_out, min(questions, len(corpus.held_out)))
     scores = score(model, tokenizer, asked)
     for kind, result in scores.items():
-        show(f"  {kind:<9} {result.exact:4} of {result.asked:4} right ({result.percent:.0f} %)")
+        show(f"  {kind:<10} {result.exact:4} of {result.asked:4} right ({result.percent:.0f} %)")
     return Made(model=model, tokenizer=tokenizer, state=state, scores=scores)
 
 
 def save(made: Made, directory: Path) -> None:
     """In the form in which model hubs keep models."""
-    made.model.generation_config = GenerationConfig(
+    made.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=made.tokenizer.eos_token_id,
         pad_token_id=made.tokenizer.pad_token_id,
         do_sample=False,

@@ -73,21 +73,18 @@ COUNT_PATTERNS = (
 PLUS_PATTERNS = (
     "What is {} plus {}?",
     "How much is {} plus {}?",
-    "{} + {}?",
     "Add {} and {}.",
-    "What is {} + {}?",
     "What is the sum of {} and {}?",
     "Tell me {} plus {}.",
-    "How much is {} + {}?",
 )
+PLUS_SIGN_PATTERNS = ("{} + {}?", "What is {} + {}?", "How much is {} + {}?")
 MINUS_PATTERNS = (
     "What is {} minus {}?",
     "How much is {} minus {}?",
-    "{} - {}?",
-    "What is {} - {}?",
     "Tell me {} minus {}.",
-    "How much is {} - {}?",
+    "What is the difference of {} and {}?",
 )
+MINUS_SIGN_PATTERNS = ("{} - {}?", "What is {} - {}?", "How much is {} - {}?")
 
 _OPENINGS = ("Please: ", "Hi! ", "Hey, ", "OK. ", "One question: ", "So, ", "And ")
 

@@ -108,7 +108,7 @@ def _step(
     # Only answers need logits, and they are the smaller part.
     logits = model.lm_head(hidden[is_learnt])
     loss = cross_entropy(logits, targets[is_learnt])
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
