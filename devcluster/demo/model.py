@@ -1,8 +1,10 @@
 """The demo's model: from the hub where it answers, else trained in the cluster."""
 
+import hashlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -12,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HUB = ("huggingface.co", 443)
 CLAIM = "quickstart-model"
 JOB = "train-quickstart-model"
+INPUTS = "modelserver.dev/inputs"
 
 
 def hub_answers(timeout_seconds: float = 3.0) -> bool:
@@ -27,11 +30,16 @@ def example(name: str) -> str:
 
 
 def train_in_cluster(kubectl: Kubectl, namespace: str, image: str) -> None:
-    """Trains the example model in a Job that writes to the claim; shows the Job's log."""
-    if _is_complete(kubectl, namespace):
+    """Trains the example model in a Job that writes to the claim; shows the Job's log.
+
+    A Job with the same scripts is waited for, or found complete; another one is replaced.
+    """
+    job = kubectl.get("-n", namespace, "job", JOB) or {}
+    is_same = job.get("metadata", {}).get("annotations", {}).get(INPUTS) == _inputs()
+    if is_same and _has_condition(job, "Complete"):
         return
-    kubectl.run("-n", namespace, "delete", "job", JOB, "--ignore-not-found", "--wait")
-    kubectl.run("-n", namespace, "apply", "--server-side", "-f", "-", stdin=_manifests(image))
+    if not is_same or _has_condition(job, "Failed"):
+        _start(kubectl, namespace, image)
     kubectl.run(
         "-n", namespace, "wait", "pod", "-l", f"job-name={JOB}", "--timeout=300s",
         "--for=jsonpath={.status.containerStatuses[0].started}=true",
@@ -40,10 +48,19 @@ def train_in_cluster(kubectl: Kubectl, namespace: str, image: str) -> None:
     kubectl.run("-n", namespace, "wait", f"job/{JOB}", "--for=condition=Complete", "--timeout=60s")
 
 
-def _is_complete(kubectl: Kubectl, namespace: str) -> bool:
-    job = kubectl.get("-n", namespace, "job", JOB) or {}
+def _start(kubectl: Kubectl, namespace: str, image: str) -> None:
+    kubectl.run("-n", namespace, "delete", "job", JOB, "--ignore-not-found", "--wait")
+    kubectl.run("-n", namespace, "apply", "--server-side", "-f", "-", stdin=_manifests(image))
+
+
+def _has_condition(job: dict[str, Any], kind: str) -> bool:
     conditions = job.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def _inputs() -> str:
+    """What the trained model depends on; the image is not part of it."""
+    return hashlib.sha256(json.dumps(_scripts()).encode()).hexdigest()[:16]
 
 
 def _manifests(image: str) -> str:
@@ -70,7 +87,7 @@ def _scripts() -> dict[str, object]:
 
 def _job(image: str) -> dict[str, object]:
     template = json.loads((Path(__file__).parent / "train_job.json").read_text())
-    template["metadata"]["name"] = JOB
+    template["metadata"] = {"name": JOB, "annotations": {INPUTS: _inputs()}}
     pod = template["spec"]["template"]["spec"]
     pod["containers"][0]["image"] = image
     pod["volumes"][0]["configMap"]["name"] = JOB
