@@ -37,6 +37,9 @@ from support.stage import Stage
 
 OPERATOR_NAMESPACE = "modelserver-system"
 
+# No node has to learn of new endpoints here, so the pods of an old revision may go soon.
+FASTER = {"SETTLE_SECONDS": "1"}
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
@@ -160,7 +163,8 @@ def operator(
     installation: Installation, module_proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     """One replica that all tests of a module share."""
-    process = OperatorProcess(installation, module_proxy, tmp_path_factory.mktemp("operator"))
+    folder = tmp_path_factory.mktemp("operator")
+    process = OperatorProcess(installation, module_proxy, folder, settings=FASTER)
     with process:
         yield process
 
@@ -172,10 +176,17 @@ def make_operator(
     """Replicas of a test's own, each behind a proxy of its own; not started yet."""
     made: list[OperatorProcess] = []
 
-    def make(identity: str = "replica-a", **settings: str) -> OperatorProcess:
+    def make(
+        identity: str = "replica-a", *, forked: bool = True, **settings: str
+    ) -> OperatorProcess:
         proxy = FaultProxy(cluster.url, ca_file=cluster.ca_file).__enter__()
         process = OperatorProcess(
-            installation, proxy, tmp_path, identity=identity, settings=settings
+            installation,
+            proxy,
+            tmp_path,
+            identity=identity,
+            settings=FASTER | settings,
+            forked=forked,
         )
         made.append(process)
         return process

@@ -8,7 +8,8 @@ from support.waiting import wait_until
 
 @pytest.fixture
 def operator(make_operator):
-    return make_operator().start()
+    """By its command line, as the image starts it."""
+    return make_operator(forked=False).start()
 
 
 def test_a_namespace_can_be_deleted_while_the_operator_is_down(servers, operator):

@@ -47,6 +47,7 @@ from support.faults import (
     Side,
     Stream,
     Victim,
+    abort,
     error_event,
     is_counted,
     status_object,
@@ -101,6 +102,11 @@ class FaultProxy:
     def writes(self, since: int = 0) -> list[Seen]:
         """What was written from request number `since` on, renewals of the Lease left out."""
         return [seen for seen in self.seen[since:] if is_counted(seen.request)]
+
+    @staticmethod
+    def now() -> float:
+        """The clock of `Seen.at`."""
+        return time.monotonic()
 
     def kill_at(
         self, number: int, side: Side, victim: Victim, where: Predicate = is_counted
@@ -327,11 +333,10 @@ class FaultProxy:
         self, incoming: web.BaseRequest, request: ApiRequest, answer: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers=_passed_on(answer.headers))
-        await response.prepare(incoming)
-        assert isinstance(incoming.transport, asyncio.Transport)
-        stream = Stream(request, response, incoming.transport)
-        self._streams.add(stream)
+        stream = Stream(request, response, incoming)
         try:
+            await response.prepare(incoming)
+            self._streams.add(stream)
             async for line in answer.content:
                 await self._pass_on(stream, line)
         except ConnectionError:
@@ -365,11 +370,8 @@ class FaultProxy:
         return len(streams)
 
     async def _send_error(self, code: int, resource: str | None) -> int:
-        streams = self._matching(resource)
-        for stream in streams:
-            await stream.send(error_event(code))
-            self._loop.call_later(0.05, stream.cut)
-        return len(streams)
+        sent = [await stream.try_send(error_event(code)) for stream in self._matching(resource)]
+        return sum(sent)
 
 
 def _passed_on(headers: Any) -> dict[str, str]:
@@ -383,6 +385,5 @@ def _failed(status: int, headers: dict[str, str]) -> web.Response:
 
 def _broken(incoming: web.BaseRequest) -> web.Response:
     """The connection ends without an answer."""
-    assert isinstance(incoming.transport, asyncio.Transport)
-    incoming.transport.abort()
+    abort(incoming)
     return web.Response(status=502)

@@ -146,15 +146,29 @@ class Stream:
 
     request: ApiRequest
     response: web.StreamResponse
-    transport: asyncio.Transport
+    incoming: web.BaseRequest
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def send(self, line: bytes) -> None:
         async with self.lock:
             await self.response.write(line)
 
+    async def try_send(self, last: bytes) -> bool:
+        """Sends a last line and ends the stream, unless it has ended already."""
+        if self.incoming.transport is None or self.incoming.transport.is_closing():
+            return False
+        await self.send(last)
+        asyncio.get_running_loop().call_later(0.05, self.cut)
+        return True
+
     def cut(self) -> None:
-        self.transport.abort()
+        abort(self.incoming)
+
+
+def abort(incoming: web.BaseRequest) -> None:
+    """Ends the connection of a request at once, if the client has not done so."""
+    if isinstance(incoming.transport, asyncio.Transport):
+        incoming.transport.abort()
 
 
 def status_object(code: int, message: str = "injected by the test") -> dict[str, Any]:

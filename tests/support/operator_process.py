@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -15,6 +13,7 @@ import yaml
 from support.fault_proxy import FaultProxy
 from support.installation import Installation, environment_of, write_secretly
 from support.manifests import REPOSITORY
+from support.processes import RunningProcess, start_command, start_fork
 from support.waiting import wait_until
 
 PREFIX = "MODELSERVER_OPERATOR_"
@@ -35,7 +34,10 @@ def free_port() -> int:
 
 
 class OperatorProcess:
-    """One replica. `settings` are names of the configuration without prefix: NAMESPACES, ..."""
+    """One replica. `settings` are names of the configuration without prefix: NAMESPACES, ...
+
+    `forked`: from an interpreter that has imported the operator, which is a second faster.
+    """
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class OperatorProcess:
         *,
         identity: str = "replica-a",
         settings: Mapping[str, str] | None = None,
+        forked: bool = True,
     ) -> None:
         self.installation = installation
         self.proxy = proxy
@@ -54,7 +57,8 @@ class OperatorProcess:
         self._token_file = folder / f"{identity}.token"
         self._kubeconfig = folder / f"{identity}.kubeconfig"
         self._settings = dict(settings or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: RunningProcess | None = None
+        self._begin = start_fork if forked else start_command
         self.probe_url = ""
         self.metrics_url = ""
 
@@ -67,15 +71,8 @@ class OperatorProcess:
         probe, metrics = free_port(), free_port()
         self.probe_url = f"http://127.0.0.1:{probe}"
         self.metrics_url = f"http://127.0.0.1:{metrics}/metrics"
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "modelserver_operator", *self._arguments()],
-                env=self._environment(probe, metrics),
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        environment = self._environment(probe, metrics)
+        self._process = self._begin(self._arguments(), environment, self.log_file, REPOSITORY)
         if wait:
             self.wait_ready()
         return self
@@ -92,7 +89,7 @@ class OperatorProcess:
             self.kill()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> RunningProcess:
         assert self._process is not None, f"{self.identity} was never started"
         return self._process
 
@@ -106,13 +103,12 @@ class OperatorProcess:
 
     def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
-        self.thaw()
-        self.process.kill()
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
     def stop(self) -> None:
         """SIGTERM, as the kubelet does; it must end by itself, with success, in time."""
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(30)
         assert code == 0, f"{self.identity} ended with {code}:\n{self.last_lines()}"
 
