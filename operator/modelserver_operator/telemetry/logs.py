@@ -6,8 +6,13 @@ from datetime import UTC, datetime
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
-# kopf says at INFO that it starts and stops handlers; its warnings and errors matter.
-QUIET = {"kopf": logging.WARNING, "aiohttp.access": logging.WARNING}
+# kopf says at INFO that it starts and stops handlers, and warns at each start that it does not get
+# the signals of the process, which are not for it; its other warnings and errors matter.
+QUIET = {
+    "kopf": logging.WARNING,
+    "kopf._core.reactor.running": logging.ERROR,
+    "aiohttp.access": logging.WARNING,
+}
 
 
 class JsonFormatter(logging.Formatter):
