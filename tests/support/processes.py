@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["modelserver_operator.__main__", "support.processes", "pytest"])
+_FORKS.set_forkserver_preload(["modelserver_operator.__main__", "support.processes"])
+_lock = threading.Lock()
 
 
 class RunningProcess(Protocol):
@@ -54,8 +57,21 @@ def start_fork(
     process = _FORKS.Process(
         target=_run, args=(list(arguments), dict(environment), str(log), str(folder)), daemon=True
     )
-    process.start()
+    with _nameless_main():
+        process.start()
     return _Fork(process)
+
+
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """A forked process imports the main module of its parent, unless there is none to import."""
+    with _lock:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _run(arguments: list[str], environment: dict[str, str], log: str, folder: str) -> None:

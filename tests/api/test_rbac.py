@@ -1,0 +1,280 @@
+"""The operator's rights are those that it uses: none is missing, none is left over.
+
+A scenario in which everything happens is played; what it used, by the audit log, is what the roles
+grant. Then each verb is withdrawn in turn, and the API server is seen to refuse the operator.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from support.audit import AuditEntry, AuditLog
+from support.crash_sweep import FIRST, SECOND, Lane, open_lanes
+from support.kube import plural_of
+from support.manifests import Permission, permissions
+from support.servers import CHILD_COLLECTIONS
+from support.waiting import wait_until
+
+LANES = 3
+SEEN_SECONDS = 60
+
+# What we do not set: it can only be taken away by replacing the object.
+ADDITIONS: dict[str, dict[str, Any]] = {
+    "deployments": {"spec": {"template": {"spec": {"nodeSelector": {"color": "blue"}}}}},
+    "networkpolicies": {"spec": {"ingress": [{}], "policyTypes": ["Ingress", "Egress"]}},
+    "services": {"spec": {"externalIPs": ["192.0.2.1"]}},
+    "poddisruptionbudgets": {"spec": {"maxUnavailable": None, "minAvailable": 1}},
+}
+SECOND_WITHOUT_POLICY = SECOND | {"network": {"policy": "None"}}
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/modelserver-operator"
+
+
+@dataclass(slots=True)
+class Actor:
+    """Provokes the operator of one lane to use each of its rights."""
+
+    lane: Lane
+    names: Iterator[int] = field(default_factory=count)
+    model: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def servers(self):
+        return self.lane.servers
+
+    @property
+    def kube(self):
+        return self.lane.servers.kube
+
+    def new_name(self) -> str:
+        return f"actor{next(self.names)}x"
+
+    def settle_one(self) -> str:
+        """A healthy server; what its children were made from is remembered."""
+        name = self.new_name()
+        seen = len(self.lane.proxy.seen)
+        self.servers.create(name, FIRST)
+        self.servers.wait_settled(name)
+        for write in self.lane.proxy.writes(seen):
+            if write.status == httpx.codes.CREATED and name in write.request.name:
+                body = write.body.decode().replace(name, "NAME")
+                key = f"{write.request.resource}/{write.request.name.replace(name, 'NAME')}"
+                self.model[key] = (write.request.resource, json.loads(body))
+        return name
+
+    def put_strangers_before(self, name: str, resource: str = "") -> None:
+        """Objects of nobody under the names that the server's children want."""
+        for wanted, body in self.model.values():
+            if resource in {"", wanted}:
+                manifest = json.loads(json.dumps(body).replace("NAME", name))
+                metadata = manifest["metadata"]
+                manifest["metadata"] = {k: metadata[k] for k in ("name", "namespace")}
+                self.kube.create(_idle(manifest))
+
+    def look_anew(self) -> None:
+        """Every list and every watch."""
+        with self.lane.proxy.blackout():
+            pass
+
+    def add_to(self, name: str, resource: str) -> None:
+        for child in self.servers.children(name):
+            if plural_of(child["kind"]) == resource:
+                path = self.servers.child_path(child["kind"], child["metadata"]["name"])
+                if resource != "networkpolicies" or path.endswith("-fetch"):
+                    self.kube.patch(path, ADDITIONS[resource])
+
+    def lose_the_lease(self) -> None:
+        self.kube.delete(LEASE.format(self.lane.operator.installation.namespace))
+
+    def wait_until_well(self) -> None:
+        watched = {plural_of(kind) for kind in CHILD_COLLECTIONS} | {"pods", "modelservers"}
+
+        def is_well() -> bool:
+            return {request.resource for request in self.lane.proxy.open_watches} >= watched
+
+        wait_until(is_well, timeout=SEEN_SECONDS, what="a watch of every kind", interval=0.05)
+
+
+def _idle(manifest):
+    """A stranger that makes no pods."""
+    if manifest["kind"] == "Deployment":
+        manifest["spec"]["replicas"] = 0
+    if manifest["kind"] == "Job":
+        manifest["spec"]["suspend"] = True
+    return manifest
+
+
+def used_by(entries: list[AuditEntry]) -> set[tuple[str, str, str]]:
+    """(group, target, verb); an apply that creates needs both patch and create."""
+    used = set()
+    for entry in entries:
+        request = entry.request
+        used.add((request.group, request.target, request.verb))
+        if request.verb == "patch" and entry.code == httpx.codes.CREATED:
+            used.add((request.group, request.target, "create"))
+    return used
+
+
+def play_everything(actor: Actor) -> None:
+    """Creation, conflicts, drift, another revision, removal, relists, a lost Lease, deletion."""
+    name = actor.settle_one()
+    actor.look_anew()
+    for resource in ADDITIONS:
+        actor.add_to(name, resource)
+    crowded = actor.new_name()
+    actor.put_strangers_before(crowded)
+    actor.servers.create(crowded, FIRST)
+    actor.servers.wait_diagnosis(crowded, "NameConflict")
+    actor.lose_the_lease()
+    actor.servers.wait_settled(name)
+    actor.servers.patch(name, SECOND_WITHOUT_POLICY)
+    actor.servers.wait_settled(name)
+    wait_until(
+        lambda: len(actor.servers.children(name)) == 5, timeout=60, what="the old revision gone"
+    )
+    actor.servers.delete(name)
+    actor.servers.delete(crowded)
+
+
+@pytest.fixture(scope="module")
+def lanes(cluster, kube, manifests, installation, stage, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lanes")
+    with open_lanes(cluster, kube, manifests, folder, LANES) as opened:
+        yield [Actor(lane) for lane in opened]
+
+
+@pytest.fixture(scope="module")
+def granted(lanes) -> list[Permission]:
+    return sorted(lanes[0].lane.operator.installation.permissions())
+
+
+@pytest.mark.timeout(600)
+def test_every_right_is_used_and_none_is_missing(lanes, granted, audit: AuditLog):
+    actor, mark = lanes[0], audit.mark()
+    actor.wait_until_well()
+    play_everything(actor)
+    user = actor.lane.operator.installation.user
+    entries = audit.entries(mark, where=lambda entry: entry.user == user)
+    assert [str(entry) for entry in entries if entry.is_forbidden] == []
+    used = used_by([entry for entry in entries if entry.request.resource])
+    unused = {p for p in granted if (p.group, p.target, p.verb) not in used}
+    assert sorted(map(str, unused)) == []
+    assert used == {(p.group, p.target, p.verb) for p in granted}
+
+
+type Provocation = Callable[[Actor, Permission, str], None]
+
+
+def provoke_read(actor: Actor, _permission: Permission, _name: str) -> None:
+    actor.look_anew()
+
+
+def provoke_making(actor: Actor, _permission: Permission, _name: str) -> None:
+    actor.servers.create(actor.new_name(), FIRST)
+
+
+def provoke_look_at_stranger(actor: Actor, permission: Permission, _name: str) -> None:
+    crowded = actor.new_name()
+    actor.put_strangers_before(crowded, permission.target)
+    actor.servers.create(crowded, FIRST)
+
+
+def provoke_replacement(actor: Actor, permission: Permission, name: str) -> None:
+    actor.add_to(name, permission.target)
+
+
+def provoke_removal(actor: Actor, _permission: Permission, name: str) -> None:
+    actor.servers.patch(name, SECOND_WITHOUT_POLICY)
+
+
+def provoke_election(actor: Actor, _permission: Permission, _name: str) -> None:
+    actor.lose_the_lease()
+
+
+BY_TARGET: dict[str, Provocation] = {
+    "leases": provoke_election,
+    "modelservers/status": provoke_making,
+    "pods": provoke_making,
+    "events": provoke_making,
+}
+BY_VERB: dict[str, Provocation] = {
+    "get": provoke_look_at_stranger,
+    "create": provoke_making,
+    "patch": provoke_making,
+    "update": provoke_replacement,
+    "delete": provoke_removal,
+}
+
+
+def provocation_of(permission: Permission) -> Provocation:
+    if permission.verb in {"list", "watch"}:
+        return provoke_read
+    if (permission.target, permission.verb) == ("modelservers", "get"):
+        return provoke_making
+    return BY_TARGET.get(permission.target) or BY_VERB[permission.verb]
+
+
+def is_refusal(permission: Permission, user: str) -> Callable[[AuditEntry], bool]:
+    """Creation by server-side apply is refused as a patch."""
+    verbs = {permission.verb, "patch"} if permission.verb == "create" else {permission.verb}
+
+    def look(entry: AuditEntry) -> bool:
+        request = entry.request
+        is_meant = (request.group, request.target) == (permission.group, permission.target)
+        return is_meant and request.verb in verbs and entry.user == user and entry.is_forbidden
+
+    return look
+
+
+def missed_when_withdrawn(actor: Actor, audit: AuditLog, permission: Permission) -> str:
+    """Empty if the API server refused the operator something; else what was not needed."""
+    name = actor.settle_one()
+    installation = actor.lane.operator.installation
+    mark = audit.mark()
+    installation.withdraw(permission)
+    look = is_refusal(permission, installation.user)
+    try:
+        provocation_of(permission)(actor, permission, name)
+        wait_until(
+            lambda: audit.entries(mark, where=look),
+            timeout=SEEN_SECONDS,
+            what=f"{permission} refused",
+            interval=0.05,
+        )
+    except AssertionError as e:
+        return f"{permission}: {e}"
+    finally:
+        installation.restore()
+        for server in actor.kube.items(actor.servers.collection):
+            actor.servers.delete(server["metadata"]["name"])
+        actor.wait_until_well()
+    return ""
+
+
+@pytest.mark.timeout(1200)
+def test_each_right_is_needed(lanes, granted, audit):
+    """One after the other is withdrawn; the operator asks for it and is refused."""
+    shares = [(actor, granted[number :: len(lanes)]) for number, actor in enumerate(lanes)]
+
+    def work(actor: Actor, share: list[Permission]) -> list[str]:
+        found = (missed_when_withdrawn(actor, audit, permission) for permission in share)
+        return [missed for missed in found if missed]
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        results = [pool.submit(work, actor, share) for actor, share in shares]
+        assert [missed for result in results for missed in result.result()] == []
+
+
+def test_nothing_beyond_the_roles_of_the_manifests_is_bound(lanes, manifests, granted):
+    """No wildcard, no secrets, nothing in other API groups than those of the children."""
+    rights = permissions(manifests, lanes[0].lane.operator.installation.account)
+    assert {(r.group, r.target, r.verb) for r in rights} == {
+        (p.group, p.target, p.verb) for p in granted
+    }
+    assert not any("*" in (right.group, right.target, right.verb) for right in rights)
+    assert not any(right.target in {"secrets", "namespaces", "nodes"} for right in rights)
