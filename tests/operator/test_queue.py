@@ -52,6 +52,16 @@ async def test_a_key_added_while_it_is_processed_comes_again_but_not_meanwhile()
     assert await queue.get() == "a"
 
 
+async def test_what_has_been_looked_at_already_does_not_bring_the_key_back():
+    queue = WorkQueue()
+    queue.add("a")
+    await queue.get()
+    queue.add("a")
+    queue.absorb("a")
+    queue.done("a")
+    assert queue.depth == 0
+
+
 async def test_a_cancelled_get_loses_no_key():
     queue = WorkQueue()
     waiting = asyncio.create_task(queue.get())

@@ -53,6 +53,7 @@ class Desk:
     def __init__(self, **spec):
         self.api, self.caches = MemoryApi(), Caches()
         self.guard, self.probe = Guard(), Silent()
+        self.absorbed = []
         self.reconciler = Reconciler(
             self.api,
             self.caches,
@@ -60,6 +61,7 @@ class Desk:
             guard=self.guard,
             probe=self.probe,
             clock=lambda: NOW,
+            absorb=self.absorbed.append,
         )
         self.server = self.store_server(spec)
 
@@ -244,6 +246,27 @@ async def test_an_unreadable_server_is_told_and_its_children_stay(desk):
     (server,) = desk.api.here("ModelServer")
     assert server["status"]["diagnosis"]["code"] == "InvalidResource"
     assert {key: one for key, one in desk.api.objects.items() if key[0] in CHILDREN} == before
+
+
+async def test_the_echo_of_our_own_writes_is_no_reason_to_look_again(desk):
+    await desk.reconcile()
+    assert desk.absorbed == [CHAT]
+
+
+async def test_a_change_of_the_server_while_we_write_is_looked_at(desk):
+    """News of it arrive before our children are written."""
+    apply = desk.api.apply
+
+    async def apply_late(kind, manifest, *, version):
+        if kind.kind == "Deployment":
+            uid = desk.server["metadata"]["uid"]
+            desk.store_server({"replicas": 4}, uid=uid, generation=2)
+        return await apply(kind, manifest, version=version)
+
+    desk.api.apply = apply_late
+    with pytest.raises(Conflict):
+        await desk.reconcile()
+    assert desk.absorbed == []
 
 
 async def test_events_are_written_after_the_status_they_tell_of(desk):

@@ -50,6 +50,11 @@ class Store:
         stored = self._objects.get(where)
         return orjson.loads(stored.body) if stored else None
 
+    def version(self, where: ObjectName) -> int:
+        """0 if it is not known."""
+        stored = self._objects.get(where)
+        return stored.version if stored else 0
+
     def of_server(self, server: ObjectName) -> list[Manifest]:
         return [
             orjson.loads(self._objects[where].body)

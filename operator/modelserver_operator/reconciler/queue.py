@@ -95,6 +95,10 @@ class WorkQueue[K: Hashable]:
         self._closed = True
         self._ready.release()
 
+    def absorb(self, key: K) -> None:
+        """Whoever works on the key is about to see all that has happened up to now."""
+        self._again.pop(key, None)
+
     def done(self, key: K) -> None:
         """Must follow every `get`."""
         self._processing.discard(key)

@@ -57,9 +57,12 @@ NOTHING = Plan(target_revision="", serving_revision="")
 
 
 class Reconciler:
-    """`clock` is the wall clock, for timestamps that users read."""
+    """`clock` is the wall clock, for timestamps that users read.
 
-    def __init__(
+    `absorb` is told that everything which has happened to a server up to now will be looked at.
+    """
+
+    def __init__(  # noqa: PLR0913  where the whole shell meets
         self,
         client: ApiClient,
         caches: Caches,
@@ -68,6 +71,7 @@ class Reconciler:
         guard: Guard,
         probe: ProgressProbe,
         clock: Callable[[], datetime],
+        absorb: Callable[[ObjectName], None],
     ) -> None:
         self._client = client
         self._caches = caches
@@ -75,6 +79,7 @@ class Reconciler:
         self._guard = guard
         self._probe = probe
         self._clock = clock
+        self._absorb = absorb
         self._applier = Applier(client, caches, guard)
         self._announcer = Announcer(client, config.identity, clock)
         self._progress_wanted: set[ObjectName] = set()
@@ -100,9 +105,18 @@ class Reconciler:
         wrote = not look.plan.is_empty
         if wrote:
             refusal = await self._applier.apply(look.plan, look.observed, server)
+            self._absorb_echoes(server.where, look)
             look = await self._look(look.manifest, progress, refusal)
         await self._report(server.where, look)
         return self._verdict(server.where, look, wrote=wrote)
+
+    def _absorb_echoes(self, where: ObjectName, look: Look) -> None:
+        """Our own writes come back as events; the next look sees them, and whatever came with them.
+
+        It does not see a newer ModelServer, so news of one must stay.
+        """
+        if self._caches.servers.version(where) == int(_version(look.manifest)):
+            self._absorb(where)
 
     def _verdict(self, where: ObjectName, look: Look, *, wrote: bool = False) -> Verdict:
         deadlines = [look.plan.requeue_after_seconds]

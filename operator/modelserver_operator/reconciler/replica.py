@@ -66,7 +66,13 @@ class Replica:
             interval_seconds=config.resync_seconds,
         )
         reconciler = Reconciler(
-            client, self._caches, config, guard=self._leadership, probe=probe, clock=clock
+            client,
+            self._caches,
+            config,
+            guard=self._leadership,
+            probe=probe,
+            clock=clock,
+            absorb=self._queue.absorb,
         )
         self._workers = Workers(
             self._queue, reconciler.reconcile, metrics, concurrency=config.concurrency
