@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from quickstart_model.asking import Score, answers_of, score
 from quickstart_model.corpus import Corpus, make_corpus
@@ -73,6 +74,7 @@ def save(made: Made, directory: Path) -> None:
         do_sample=False,
         max_new_tokens=128,
     )
+    disable_progress_bar()
     made.model.save_pretrained(directory)
     made.tokenizer.padding_side = "right"
     made.tokenizer.save_pretrained(directory)
@@ -84,6 +86,10 @@ def save(made: Made, directory: Path) -> None:
         loss=made.state.loss,
     )
     (directory / "README.md").write_text(text, encoding="utf-8")
+    for path in directory.iterdir():
+        # Weights are saved for their owner alone, and the server may be another user.
+        if path.is_file():
+            path.chmod(0o644)
 
 
 def conversation(made: Made, questions: Sequence[str]) -> Iterator[tuple[str, str]]:

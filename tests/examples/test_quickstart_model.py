@@ -159,6 +159,7 @@ class TestTheScript:
 
     def test_the_directory_is_a_model_for_the_runtime(self, made):
         assert check_directory(made[0], policy=ArtifactPolicy()).size_bytes > 7_000_000
+        assert {path.stat().st_mode & 0o777 for path in made[0].iterdir()} == {0o644}
         assert "pipeline_tag: text-generation" in (made[0] / "README.md").read_text()
 
     def test_the_directory_loads_and_generates(self, made):

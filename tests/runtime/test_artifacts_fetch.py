@@ -226,8 +226,8 @@ def test_a_failing_file_stops_the_others(hub, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, 3])
-def test_a_killed_fetch_goes_on_in_the_same_directory(hub, commit, tmp_path, kills):
+def test_a_killed_fetch_goes_on_in_the_same_directory(hub, commit, tmp_path):
+    kills = 2
     for kill in range(1, kills + 1):
         hub.stalled.clear()
         hub.released.clear()

@@ -1,8 +1,6 @@
 """Fetches one file: goes on where an earlier attempt stopped, verifies, then gives it its name."""
 
-import errno
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -20,11 +18,10 @@ from modelserver_runtime.artifacts.manifest import partial_folder
 from modelserver_runtime.artifacts.patience import Abandoned, Patience, TransientFailure
 from modelserver_runtime.artifacts.progress import Progress
 from modelserver_runtime.artifacts.selection import RemoteFile
-from modelserver_runtime.errors import ArtifactCorrupt, DiskFull
+from modelserver_runtime.errors import ArtifactCorrupt
 
 # Of one request. Signed addresses expire, and content networks refuse 50 GB in one piece.
 PIECE_BYTES = 4 << 30
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class CorruptFile(Exception):
@@ -161,31 +158,16 @@ class Transfer:
         self._downloader.progress.add(len(chunk))
 
     def _write(self, stream: IO[bytes], chunk: bytes) -> None:
+        """An unbuffered stream may take less than it is given."""
         rest = memoryview(chunk)
-        try:
-            while rest:
-                rest = rest[stream.write(rest) :]
-        except OSError as error:
-            if error.errno not in _NO_SPACE:
-                raise
-            raise disk_full(
-                self._downloader.directory, needed=self._file.size - self.size
-            ) from error
+        while rest:
+            rest = rest[stream.write(rest) :]
 
     def _discard(self) -> None:
         self._partial.unlink(missing_ok=True)
         self._downloader.progress.lost(self.size)
         self._hash = new_hash(self._file)
         self.size = 0
-
-
-def disk_full(directory: Path, *, needed: int) -> DiskFull:
-    available = shutil.disk_usage(directory).free
-    return DiskFull(
-        f"{directory} needs {needed} more bytes for the model and has {available} available",
-        hint="Give the node or the volume more space, or raise the ephemeral-storage limit in "
-        "spec.resources.",
-    )
 
 
 def partial_path(directory: Path, file: RemoteFile) -> Path:

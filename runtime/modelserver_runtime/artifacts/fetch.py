@@ -1,15 +1,17 @@
 """Resolves what a model's revision is, and brings its files into a directory."""
 
+import errno
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from modelserver_runtime.artifacts.digest import expected_digest
 from modelserver_runtime.artifacts.directory import check_directory
-from modelserver_runtime.artifacts.download import PIECE_BYTES, Downloader, disk_full, partial_size
+from modelserver_runtime.artifacts.download import PIECE_BYTES, Downloader, partial_size
 from modelserver_runtime.artifacts.hub import Hub, Snapshot
 from modelserver_runtime.artifacts.manifest import (
     Manifest,
@@ -29,10 +31,11 @@ from modelserver_runtime.artifacts.source import (
     HubAccess,
     ModelSource,
 )
-from modelserver_runtime.errors import ArtifactRefused
+from modelserver_runtime.errors import ArtifactRefused, DiskFull
 
 # Files at once: enough to fill a fast link with shards, few enough for a hub's rate limit.
 _WORKERS = 4
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +77,11 @@ def fetch(
     snapshot, files = session.choose(source)
     manifest = _manifest(snapshot, files, source.policy)
     remove_others(directory, former=former, wanted=manifest)
-    write_manifest(directory, manifest)
-    session.bring(snapshot, files, directory)
-    check_directory(directory, policy=source.policy)
-    write_manifest(directory, replace(manifest, is_complete=True))
+    with _full_disk_told(directory, files):
+        write_manifest(directory, manifest)
+        session.bring(snapshot, files, directory)
+        check_directory(directory, policy=source.policy)
+        write_manifest(directory, replace(manifest, is_complete=True))
     remove_partials(directory)
     return manifest.summary
 
@@ -157,9 +161,31 @@ class _Session:
 
 
 def _require_space(directory: Path, files: Iterable[RemoteFile]) -> None:
-    needed = sum(file.size - _present_bytes(directory, file) for file in files)
-    if needed > shutil.disk_usage(directory).free:
-        raise disk_full(directory, needed=needed)
+    if _missing_bytes(directory, files) > shutil.disk_usage(directory).free:
+        raise _disk_full(directory, files)
+
+
+@contextmanager
+def _full_disk_told(directory: Path, files: Iterable[RemoteFile]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _disk_full(directory, files) from error
+
+
+def _disk_full(directory: Path, files: Iterable[RemoteFile]) -> DiskFull:
+    needed, available = _missing_bytes(directory, files), shutil.disk_usage(directory).free
+    return DiskFull(
+        f"{directory} needs {needed} more bytes for the model and has {available} available",
+        hint="Give the node or the volume more space, or raise the ephemeral-storage limit in "
+        "spec.resources.",
+    )
+
+
+def _missing_bytes(directory: Path, files: Iterable[RemoteFile]) -> int:
+    return sum(max(0, file.size - _present_bytes(directory, file)) for file in files)
 
 
 def _present_bytes(directory: Path, file: RemoteFile) -> int:
