@@ -74,7 +74,7 @@ def save(made: Made, directory: Path) -> None:
         do_sample=False,
         max_new_tokens=128,
     )
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     made.model.save_pretrained(directory)
     made.tokenizer.padding_side = "right"
     made.tokenizer.save_pretrained(directory)
