@@ -1,15 +1,16 @@
 """`python -m bench.operator`: how fast the operator makes children, and what it costs at rest.
 
-For each size, in rounds, on a fresh kube-apiserver and etcd each time and in alternating order:
+Two API servers, each with an etcd of its own, grow side by side to the greatest size, a hundred
+ModelServers at a time and in turns, so that whatever else the machine does meets both alike:
 
-  floor   a bare client creates N ModelServers and writes the very same children, 16 at a time, with
-          bodies made beforehand: as fast as this API server takes them
-  ours    a bare client creates the N ModelServers, 16 at a time; the operator, which runs already
-          and works on 16 at a time, makes the children
+  floor   a bare client creates the ModelServers and writes the very same children, 16 at a time,
+          with bodies made beforehand: as fast as such an API server takes them
+  ours    a bare client creates the ModelServers, 16 at a time; the operator, which works on 16 at a
+          time, makes the children
 
-Measured is the time from the first request until every child exists. Afterwards, beside the
-operator: a minute of rest (requests are counted by the API server's audit log), memory, and ten
-changes of one server (the figure is the slowest).
+Measured is, for each hundred, the time from the first request until every child exists; a figure
+of a size is the sum up to it. Beside that: requests counted by the API server's audit log, memory,
+ten changes of one server (the figure is the slowest), and a minute of rest at the end.
 """
 
 import argparse
@@ -18,18 +19,19 @@ import signal
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.reconciling.audit import mark, requests_since
-from bench.reconciling.lab import CONCURRENCY, Lab, fresh_lab
+from bench.reconciling.lab import CONCURRENCY, Lab, OperatorProcess, fresh_lab
 from bench.reconciling.load import LOAD_NAMESPACE, BareClient, children_of, server_manifest
 from bench.results_file import Result, Target, versions
 from bench.serving.processes import quiet_moment
 
+SLICE = 100
 CHANGES = 10
 SETTLE_SECONDS = 5.0
 
@@ -40,7 +42,7 @@ def main() -> int:
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        rounds = asyncio.run(_run(options))
+        rounds = [one for n in range(options.rounds) for one in asyncio.run(_round(n, options))]
     except KeyboardInterrupt:
         print("interrupted: everything is taken down, no result was written", file=sys.stderr)
         return 130
@@ -59,85 +61,97 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=[100, 500, 1000], metavar="N", help="ModelServers")
-    add("--rounds", type=int, default=2, help="of floor and ours, at each size (2)")
+    add("--rounds", type=int, default=2, help="each on fresh API servers (2)")
     add("--rest-seconds", type=float, default=60, help="how long rest is looked at (60)")
     add("--patience", type=float, default=120, help="longest wait for a quiet machine (120 s)")
     return parser
 
 
-async def _run(options: argparse.Namespace) -> list[Round]:
-    rounds = []
-    for size in options.sizes:
-        for number in range(options.rounds):
-            order = (_floor, _ours) if number % 2 == 0 else (_ours, _floor)
-            found: Round = {"size": size, "round": number}
-            for measure in order:
-                quiet = await quiet_moment(patience_seconds=options.patience)
-                with tempfile.TemporaryDirectory() as folder:
-                    found |= await measure(size, options, Path(folder))
-                found[f"busy_cores_before_{measure.__name__[1:]}"] = quiet.busy_cores
-            found["ratio_to_floor"] = round(found["seconds"] / found["floor_seconds"], 3)
-            print(f"  {size} ModelServers, round {number + 1}: {found}", flush=True)
-            rounds.append(found)
-    return rounds
+async def _round(number: int, options: argparse.Namespace) -> list[Round]:
+    print(f"round {number + 1} of {options.rounds}", flush=True)
+    quiet = await quiet_moment(patience_seconds=options.patience)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        labs = [
+            stack.enter_context(fresh_lab(f"bench-{name}", folder)) for name in ("floor", "ours")
+        ]
+        for lab in labs:
+            lab.make_namespace(LOAD_NAMESPACE)
+        operator = stack.enter_context(labs[1].operator())
+        async with BareClient(labs[0].cluster) as floor, BareClient(labs[1].cluster) as ours:
+            race = Race(floor=floor, ours=ours, lab=labs[1], operator=operator)
+            found = await race.run(sorted(options.sizes))
+            found[-1] |= await _rest(labs[1], options.rest_seconds)
+    about = {"round": number, "busy_cores_before": quiet.busy_cores}
+    return [about | one for one in found]
 
 
-async def _floor(size: int, _options: argparse.Namespace, folder: Path) -> Round:
-    print(f"{size} ModelServers: the floor ...", flush=True)
-    with fresh_lab("bench-floor", folder) as lab:
-        lab.make_namespace(LOAD_NAMESPACE)
-        async with BareClient(lab.cluster) as client:
-            seconds = await client.seconds_of_floor(size)
-    return {"floor_seconds": round(seconds, 3)}
+@dataclass(slots=True)
+class Race:
+    floor: BareClient
+    ours: BareClient
+    lab: Lab
+    operator: OperatorProcess
+    floor_seconds: float = 0.0
+    seconds: float = 0.0
+    children: int = field(default_factory=lambda: len(children_of(server_manifest(0))))
+
+    async def run(self, sizes: list[int]) -> list[Round]:
+        place, found, before = mark(self.lab.cluster.audit_log), [], self.operator.cpu_seconds()
+        for turn, numbers in enumerate(_slices(sizes)):
+            await self._measure(numbers, floor_first=turn % 2 == 0)
+            if numbers.stop in sizes:
+                await asyncio.sleep(SETTLE_SECONDS)
+                cpu = self.operator.cpu_seconds() - before
+                found.append(await self._at(numbers.stop, place, cpu))
+        return found
+
+    async def _measure(self, numbers: range, *, floor_first: bool) -> None:
+        steps = [self._floor, self._ours] if floor_first else [self._ours, self._floor]
+        for step in steps:
+            await step(numbers)
+        ratio = self.seconds / self.floor_seconds
+        print(
+            f"  {numbers.stop} ModelServers: floor {self.floor_seconds:.1f} s, ours"
+            f" {self.seconds:.1f} s, ratio {ratio:.2f}",
+            flush=True,
+        )
+
+    async def _floor(self, numbers: range) -> None:
+        self.floor_seconds += await self.floor.seconds_of_floor(numbers)
+
+    async def _ours(self, numbers: range) -> None:
+        expected = numbers.stop * self.children
+        self.seconds += await self.ours.seconds_of_operator(numbers, expected)
+
+    async def _at(self, size: int, place: int, cpu: float) -> Round:
+        counted = requests_since(self.lab.cluster.audit_log, place)
+        replicas = 3 + size  # differs from what an earlier size has set
+        changes = [await self.ours.seconds_of_change(n, replicas % 900) for n in range(CHANGES)]
+        return {
+            "size": size,
+            "floor_seconds": round(self.floor_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "ratio_to_floor": round(self.seconds / self.floor_seconds, 3),
+            "writes_per_server": counted.writes / size,
+            "requests_per_server": counted.all_but_lease / size,
+            "operator_cpu_milliseconds_per_server": round(1000 * cpu / size, 2),
+            "operator_rss_megabytes": round(self.operator.resident_megabytes(), 1),
+            "one_change_seconds": round(max(changes), 4),
+            "one_change_median_seconds": round(statistics.median(changes), 4),
+        }
 
 
-async def _ours(size: int, options: argparse.Namespace, folder: Path) -> Round:
-    print(f"{size} ModelServers: the operator ...", flush=True)
-    with fresh_lab("bench-ours", folder) as lab:
-        lab.make_namespace(LOAD_NAMESPACE)
-        with lab.operator() as operator:
-            async with BareClient(lab.cluster) as client:
-                made = await _make(client, size, lab)
-                cpu = operator.cpu_seconds()
-                rest = await _rest(lab, options.rest_seconds)
-                memory = operator.resident_megabytes()
-                changes = [await client.seconds_of_change(n, 3) for n in range(CHANGES)]
-    return {
-        "seconds": round(made.seconds, 3),
-        "writes_per_server": made.writes / size,
-        "requests_per_server": made.requests / size,
-        "operator_cpu_seconds": round(cpu, 2),
-        **rest,
-        "operator_rss_megabytes": round(memory, 1),
-        "one_change_seconds": round(max(changes), 4),
-        "one_change_median_seconds": round(statistics.median(changes), 4),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    seconds: float
-    writes: int
-    requests: int
-
-
-async def _make(client: BareClient, size: int, lab: Lab) -> Made:
-    place = mark(lab.cluster.audit_log)
-    expected = size * len(children_of(server_manifest(0)))
-    begun = time.perf_counter()
-    creating = asyncio.create_task(client.create_servers(size))
-    progress = Progress(expected)
-    await client.wait_for_children(expected, progress)
-    seconds = time.perf_counter() - begun
-    await creating
-    progress.end()
-    await asyncio.sleep(SETTLE_SECONDS)
-    counted = requests_since(lab.cluster.audit_log, place)
-    return Made(seconds, counted.writes, counted.all_but_lease)
+def _slices(sizes: list[int]) -> Iterator[range]:
+    """At most SLICE at a time, and an end at each size."""
+    ends = sorted({*sizes, *range(SLICE, max(sizes), SLICE)})
+    for start, stop in zip([0, *ends], ends, strict=False):
+        yield range(start, stop)
 
 
 async def _rest(lab: Lab, seconds: float) -> Round:
     print(f"  at rest for {seconds:.0f} s ...", flush=True)
+    await asyncio.sleep(SETTLE_SECONDS)
     place = mark(lab.cluster.audit_log)
     await asyncio.sleep(seconds)
     counted = requests_since(lab.cluster.audit_log, place)
@@ -148,30 +162,11 @@ async def _rest(lab: Lab, seconds: float) -> Round:
     }
 
 
-class Progress:
-    """A line for every tenth, or one line that moves where somebody looks."""
-
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
-        self._told = 0
-
-    def __call__(self, found: int) -> None:
-        tenth = found * 10 // self._expected
-        if sys.stdout.isatty():
-            print(f"\r  {found} of {self._expected} children", end="", flush=True)
-        elif tenth > self._told:
-            print(f"  {found} of {self._expected} children", flush=True)
-        self._told = tenth
-
-    def end(self) -> None:
-        if sys.stdout.isatty():
-            print()
-
-
 def _result(options: argparse.Namespace, rounds: list[Round]) -> Result:
     figures: dict[str, float] = {}
     for size in options.sizes:
-        figures |= _figures(size, [one for one in rounds if one["size"] == size], options)
+        figures |= _figures(size, [one for one in rounds if one["size"] == size])
+    figures |= _figures_of_rest(max(options.sizes), options.rest_seconds, rounds)
     return Result(
         bench="operator",
         command=" ".join(["python -m bench.operator", *sys.argv[1:]]),
@@ -180,15 +175,14 @@ def _result(options: argparse.Namespace, rounds: list[Round]) -> Result:
         targets=_targets(figures),
         rounds=rounds,
         note=(
-            "API server, etcd, bare client and operator share the cores of one machine. A ratio is"
-            " that of one round's two measurements; the figure is the median of the rounds, for"
-            f" writes, memory and one change the worst of them. {CONCURRENCY} at a time on both"
-            " sides."
+            "API servers, etcds, bare clients and operator share the cores of one machine. Times"
+            " and ratios are the median of the rounds; writes, memory and changes the worst of"
+            f" them. {CONCURRENCY} at a time on both sides."
         ),
     )
 
 
-def _figures(size: int, rounds: list[Round], options: argparse.Namespace) -> dict[str, float]:
+def _figures(size: int, rounds: list[Round]) -> dict[str, float]:
     def median(name: str) -> float:
         return round(float(statistics.median(one[name] for one in rounds)), 3)
 
@@ -201,11 +195,19 @@ def _figures(size: int, rounds: list[Round], options: argparse.Namespace) -> dic
         f"floor_seconds_{size}": median("floor_seconds"),
         f"writes_per_server_{size}": median("writes_per_server"),
         f"requests_per_server_{size}": median("requests_per_server"),
-        f"operator_cpu_seconds_{size}": median("operator_cpu_seconds"),
-        f"writes_at_rest_{options.rest_seconds:.0f}s_{size}": worst("writes_at_rest"),
-        f"requests_at_rest_{options.rest_seconds:.0f}s_{size}": worst("requests_at_rest"),
+        f"operator_cpu_milliseconds_per_server_{size}": median(
+            "operator_cpu_milliseconds_per_server"
+        ),
         f"operator_rss_megabytes_{size}": worst("operator_rss_megabytes"),
         f"one_change_seconds_{size}": worst("one_change_seconds"),
+    }
+
+
+def _figures_of_rest(size: int, seconds: float, rounds: list[Round]) -> dict[str, float]:
+    rested = [one for one in rounds if "writes_at_rest" in one]
+    names = ("writes_at_rest", "requests_at_rest", "lease_requests_at_rest")
+    return {
+        f"{name}_{seconds:.0f}s_{size}": float(max(one[name] for one in rested)) for name in names
     }
 
 
