@@ -269,6 +269,25 @@ async def test_a_change_of_the_server_while_we_write_is_looked_at(desk):
     assert desk.absorbed == []
 
 
+async def test_a_change_that_comes_right_after_our_status_is_looked_at(desk):
+    """Its news come while we wait for the answer, together with the echo of our own write."""
+    apply_status = desk.api.apply_status
+
+    async def overtaken(where, status, *, uid, version):
+        written = await apply_status(where, status, uid=uid, version=version)
+        assert desk.caches.servers.put(written) == set()
+        changed = written | {"spec": written["spec"] | {"replicas": 7}}
+        assert desk.caches.servers.put(desk.api.put(changed)) == set()
+        desk.api.apply_status = apply_status
+        return written
+
+    desk.api.apply_status = overtaken
+    verdict = await desk.reconcile()
+    assert verdict.unsettled
+    await desk.settle()
+    assert desk.api.here("Deployment")[0]["spec"]["replicas"] == 7
+
+
 async def test_events_are_written_after_the_status_they_tell_of(desk):
     await desk.settle()
     events = [n for n, write in enumerate(desk.api.writes) if write.startswith("create Event")]

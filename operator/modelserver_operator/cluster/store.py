@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -39,6 +40,7 @@ class Store:
         self._objects: dict[ObjectName, Stored] = {}
         self._by_server: dict[ObjectName, set[ObjectName]] = defaultdict(set)
         self._deleted: set[str] = set()
+        self._expected: set[ObjectName] = set()
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -75,7 +77,19 @@ class Store:
         body = orjson.dumps(self._trim(manifest))
         self._objects[where] = Stored(metadata["uid"], version, server, body)
         self._by_server[server].add(where)
-        return affected
+        return set() if where in self._expected else affected
+
+    @contextmanager
+    def expecting(self, where: ObjectName) -> Iterator[None]:
+        """While we write the object, news of it may be our own: kept, but told to nobody.
+
+        Whoever writes compares versions afterwards: a greater one than his was somebody else's.
+        """
+        self._expected.add(where)
+        try:
+            yield
+        finally:
+            self._expected.discard(where)
 
     def remove(self, manifest: Manifest) -> set[ObjectName]:
         """The object of this uid is gone, as a watch says."""

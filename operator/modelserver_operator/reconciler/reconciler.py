@@ -107,8 +107,8 @@ class Reconciler:
             refusal = await self._applier.apply(look.plan, look.observed, server)
             self._absorb_echoes(server.where, look)
             look = await self._look(look.manifest, progress, refusal)
-        await self._report(server.where, look)
-        return self._verdict(server.where, look, wrote=wrote)
+        overtaken = await self._report(server.where, look)
+        return self._verdict(server.where, look, wrote=wrote, overtaken=overtaken)
 
     def _absorb_echoes(self, where: ObjectName, look: Look) -> None:
         """Our own writes come back as events; the next look sees them, and whatever came with them.
@@ -118,13 +118,15 @@ class Reconciler:
         if self._caches.servers.version(where) == int(_version(look.manifest)):
             self._absorb(where)
 
-    def _verdict(self, where: ObjectName, look: Look, *, wrote: bool = False) -> Verdict:
+    def _verdict(
+        self, where: ObjectName, look: Look, *, wrote: bool = False, overtaken: bool = False
+    ) -> Verdict:
         deadlines = [look.plan.requeue_after_seconds]
         if self._caches.strangers.of(where):
             deadlines.append(STRANGER_SECONDS)
         again = min((one for one in deadlines if one is not None), default=None)
         left = not look.plan.is_empty and not look.is_going
-        return Verdict(wrote=wrote, unsettled=left, again_after_seconds=again)
+        return Verdict(wrote=wrote, unsettled=left or overtaken, again_after_seconds=again)
 
     async def _look(
         self, manifest: Manifest, progress: Progress, refusal: Refusal | None = None
@@ -173,17 +175,20 @@ class Reconciler:
         self._caches.servers.put(live)
         return live
 
-    async def _report(self, where: ObjectName, look: Look) -> None:
+    async def _report(self, where: ObjectName, look: Look) -> bool:
+        """Whether the ModelServer has changed meanwhile."""
         old = look.manifest.get("status") or {}
         if look.status == old:
-            return
-        metadata = look.manifest["metadata"]
+            return False
+        servers, metadata = self._caches.servers, look.manifest["metadata"]
         self._guard.check()
-        written = await self._client.apply_status(
-            where, look.status, uid=metadata["uid"], version=metadata["resourceVersion"]
-        )
-        self._caches.servers.put(written)
+        with servers.expecting(where):
+            written = await self._client.apply_status(
+                where, look.status, uid=metadata["uid"], version=metadata["resourceVersion"]
+            )
+        servers.put(written)
         await self._announcer.announce(look.manifest, old, look.status)
+        return servers.version(where) != int(_version(written))
 
     def _remember(self, where: ObjectName, *, wanted: bool) -> None:
         if wanted:
