@@ -457,6 +457,22 @@ def test_a_crash_is_remembered_while_the_next_try_starts():
     assert seen(world)["code"] == Code.RUNTIME_CRASH
 
 
+def test_what_the_hub_refused_is_remembered_while_the_job_asks_again():
+    """A Job's pod has no probe: it counts as ready for as long as each try runs."""
+
+    def status_of(pod):
+        status = overcome(pod_outcomes.FINE.status_of(pod)) | {"phase": "Running"}
+        status["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": NOW}]
+        for container in status["containerStatuses"]:
+            container |= {"state": {"running": {"startedAt": NOW}}, "ready": True}
+        return status
+
+    asking_again = Outcome(name="asking again", status_of=status_of)
+    world = World(unpinned(), asking_again)
+    assert seen(world)["code"] == Code.RUNTIME_CRASH
+    assert world.condition("Ready")["status"] == "False"
+
+
 def test_a_server_that_started_well_and_is_only_not_ready_has_not_crashed():
     def status_of(pod):
         status = overcome(pod_outcomes.FINE.status_of(pod))

@@ -47,7 +47,9 @@ def is_alive(pod: Manifest) -> bool:
 
 
 def is_ready(pod: Manifest) -> bool:
-    return is_alive(pod) and condition_of(pod, "Ready").get("status") == "True"
+    """Whether the pod serves; one of a Job is called ready as soon as it runs, and never serves."""
+    is_said = condition_of(pod, "Ready").get("status") == "True"
+    return is_said and is_alive(pod) and not job_of(pod)
 
 
 def ready_since(pod: Manifest) -> str:
