@@ -110,7 +110,7 @@ class Applier:
             log.info("%s %s is not the one we saw: %s", removal.key.kind, where.name, other)
         else:
             log.info("deleted %s %s: %s", removal.key.kind, where.name, removal.reason)
-            if left["kind"] == "Status":
-                store.deleted_by_us(where, removal.uid)
-            else:
+            if "deletionTimestamp" in left["metadata"]:
                 store.put(left)
+            else:  # gone already: the answer is a Status or, for a Service, its last state
+                store.deleted_by_us(where, removal.uid)
