@@ -25,10 +25,10 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.api import Cluster, api_cluster
+from devcluster.api import Cluster, Mode, api_cluster, up
 from support.audit import AuditLog
 from support.fault_proxy import FaultProxy
-from support.installation import Installation, wait_established
+from support.installation import Installation, install_definitions
 from support.kube import Kube
 from support.manifests import Manifest, render
 from support.operator_process import OperatorProcess
@@ -50,8 +50,11 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Its own for every run of the tests: two runs do not meet."""
-    with api_cluster(f"api-{os.getpid()}", controllers=True) as made:
-        yield made
+    name = f"api-{os.getpid()}"
+    with api_cluster(name) as made:
+        with Kube.admin_of(made) as admin:
+            install_definitions(admin, render(made.kubectl))
+        yield up(name, mode=Mode.API_ONLY, controllers=True)
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +71,7 @@ def manifests(cluster: Cluster) -> list[Manifest]:
 @pytest.fixture(scope="session")
 def installation(kube: Kube, manifests: list[Manifest]) -> Installation:
     """The operator's account and roles, as `kubectl apply -k manifests/base` makes them."""
-    made = Installation.make(kube, manifests, OPERATOR_NAMESPACE)
-    wait_established(kube, manifests)
-    return made
+    return Installation.make(kube, manifests, OPERATOR_NAMESPACE)
 
 
 @pytest.fixture(scope="session")

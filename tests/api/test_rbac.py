@@ -6,6 +6,7 @@ grant. Then each verb is withdrawn in turn, and the API server is seen to refuse
 
 import json
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,6 +33,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "poddisruptionbudgets": {"spec": {"maxUnavailable": None, "minAvailable": 1}},
 }
 SECOND_WITHOUT_POLICY = SECOND | {"network": {"policy": "None"}}
+CHILD_RESOURCES = {plural_of(kind) for kind in CHILD_COLLECTIONS}
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/modelserver-operator"
 
 
@@ -41,7 +43,6 @@ class Actor:
 
     lane: Lane
     names: Iterator[int] = field(default_factory=count)
-    model: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def servers(self):
@@ -55,26 +56,25 @@ class Actor:
         return f"actor{next(self.names)}x"
 
     def settle_one(self) -> str:
-        """A healthy server; what its children were made from is remembered."""
         name = self.new_name()
-        seen = len(self.lane.proxy.seen)
         self.servers.create(name, FIRST)
         self.servers.wait_settled(name)
-        for write in self.lane.proxy.writes(seen):
-            if write.status == httpx.codes.CREATED and name in write.request.name:
-                body = write.body.decode().replace(name, "NAME")
-                key = f"{write.request.resource}/{write.request.name.replace(name, 'NAME')}"
-                self.model[key] = (write.request.resource, json.loads(body))
         return name
 
-    def put_strangers_before(self, name: str, resource: str = "") -> None:
-        """Objects of nobody under the names that the server's children want."""
-        for wanted, body in self.model.values():
-            if resource in {"", wanted}:
-                manifest = json.loads(json.dumps(body).replace("NAME", name))
-                metadata = manifest["metadata"]
-                manifest["metadata"] = {k: metadata[k] for k in ("name", "namespace")}
-                self.kube.create(_idle(manifest))
+    def crowd_one(self, resources: AbstractSet[str]) -> str:
+        """A server whose children's names are taken; that of the resolving Job has to be learnt."""
+        name, seen = self.new_name(), len(self.lane.proxy.seen)
+        self.servers.create(name, FIRST)
+        self.servers.wait_settled(name)
+        self.servers.delete(name)
+        self.servers.wait_gone(name)
+        for write in self.lane.proxy.writes(seen):
+            is_its_own = write.request.name.partition("-")[0] == name
+            is_meant = is_its_own and write.request.resource in resources
+            if is_meant and write.status == httpx.codes.CREATED:
+                self.kube.create(_stranger(json.loads(write.body)))
+        self.servers.create(name, FIRST)
+        return name
 
     def look_anew(self) -> None:
         """Every list and every watch."""
@@ -92,7 +92,7 @@ class Actor:
         self.kube.delete(LEASE.format(self.lane.operator.installation.namespace))
 
     def wait_until_well(self) -> None:
-        watched = {plural_of(kind) for kind in CHILD_COLLECTIONS} | {"pods", "modelservers"}
+        watched = CHILD_RESOURCES | {"pods", "modelservers"}
 
         def is_well() -> bool:
             return {request.resource for request in self.lane.proxy.open_watches} >= watched
@@ -100,13 +100,15 @@ class Actor:
         wait_until(is_well, timeout=SEEN_SECONDS, what="a watch of every kind", interval=0.05)
 
 
-def _idle(manifest):
-    """A stranger that makes no pods."""
+def _stranger(manifest):
+    """The same object without owner and our labels, so that no watch shows it; it makes no pods."""
+    metadata = manifest["metadata"]
     if manifest["kind"] == "Deployment":
         manifest["spec"]["replicas"] = 0
     if manifest["kind"] == "Job":
         manifest["spec"]["suspend"] = True
-    return manifest
+    bare = {"name": metadata["name"], "namespace": metadata["namespace"]}
+    return manifest | {"metadata": bare | {"labels": {"app": "mine"}}}
 
 
 def used_by(entries: list[AuditEntry]) -> set[tuple[str, str, str]]:
@@ -126,10 +128,9 @@ def play_everything(actor: Actor) -> None:
     actor.look_anew()
     for resource in ADDITIONS:
         actor.add_to(name, resource)
-    crowded = actor.new_name()
-    actor.put_strangers_before(crowded)
-    actor.servers.create(crowded, FIRST)
-    actor.servers.wait_diagnosis(crowded, "NameConflict")
+    crowded = [actor.crowd_one({"jobs"}), actor.crowd_one(CHILD_RESOURCES - {"jobs"})]
+    for other in crowded:
+        actor.servers.wait_diagnosis(other, "NameConflict")
     actor.lose_the_lease()
     actor.servers.wait_settled(name)
     actor.servers.patch(name, SECOND_WITHOUT_POLICY)
@@ -137,8 +138,8 @@ def play_everything(actor: Actor) -> None:
     wait_until(
         lambda: len(actor.servers.children(name)) == 5, timeout=60, what="the old revision gone"
     )
-    actor.servers.delete(name)
-    actor.servers.delete(crowded)
+    for each in (name, *crowded):
+        actor.servers.delete(each)
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +180,7 @@ def provoke_making(actor: Actor, _permission: Permission, _name: str) -> None:
 
 
 def provoke_look_at_stranger(actor: Actor, permission: Permission, _name: str) -> None:
-    crowded = actor.new_name()
-    actor.put_strangers_before(crowded, permission.target)
-    actor.servers.create(crowded, FIRST)
+    actor.crowd_one({permission.target})
 
 
 def provoke_replacement(actor: Actor, permission: Permission, name: str) -> None:

@@ -1,27 +1,30 @@
 """Kills the operator before and after every write of a ModelServer's life, and compares the ends.
 
     reference    create ── change ── delete     without a kill: the writes and end of each phase
-    life 1       create ── change ── delete     killed before write 1 of each phase, started again
-    life 2       create ── change ── delete     killed after write 1 of each phase, started again
-    life 3       ...                            before write 2, and so on
+    life 1       create ── change ── delete     killed before one write of each, started again
+    life 2       create ── change ── delete     killed after that write of each, started again
+    life 3       ...                            before another write, and so on
 
 Each phase must end as it did in the reference life: same children, same spec and status but for
 uids and times. A lane is a namespace with an operator of its own; lanes work side by side.
 """
 
 import json
-import queue
+import re
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from devcluster.api import Cluster
+from support.api_request import ApiRequest
 from support.fault_proxy import FaultProxy
-from support.faults import KillPoint, Side
+from support.faults import KillPoint, Side, is_counted
 from support.installation import Installation
 from support.kube import Kube, Manifest
 from support.operator_process import OperatorProcess
@@ -31,7 +34,13 @@ from support.waiting import wait_until
 
 ENDS_IN_SECONDS = 90
 QUIET_SECONDS = 2.0
+TRIES = 3  # how often status is written varies a little, so that a life can lack its point
 SIDES: tuple[Side, ...] = ("before", "after")
+
+type Life = Mapping[str, Point]
+
+_POD = re.compile(r"^NAME-([0-9a-f]{8})-[0-9a-z]+-[0-9a-z]{5}$")
+_JOB = re.compile(r"^NAME-resolve-[0-9a-f]{8}$")
 
 # With a Job that resolves, two replicas (a budget) and then one, a new revision and no history,
 # every kind of child is created, changed and removed.
@@ -59,6 +68,18 @@ PHASES: Mapping[str, Callable[[Servers, str], None]] = {
 }
 
 
+class Point(NamedTuple):
+    """Where to kill: before or after the `occurrence`-th time that a phase makes this write."""
+
+    phase: str
+    write: str
+    occurrence: int
+    side: Side
+
+    def __str__(self) -> str:
+        return f"{self.phase}: killed {self.side} {self.write} ({self.occurrence})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A phase without a kill: what was written, and how it ended."""
@@ -66,19 +87,32 @@ class Reference:
     writes: tuple[str, ...]
     end: Manifest
 
+    def points(self, phase: str) -> list[Point]:
+        """Before and after each write; the same write twice is two."""
+        seen = Counter[str]()
+        points = []
+        for write in self.writes:
+            seen[write] += 1
+            points += [Point(phase, write, seen[write], side) for side in SIDES]
+        return points
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One kill. `hit` is empty when the phase had no such write, `problem` when it ended well."""
+    """A point in one life. Not `reached`: the write did not come. `problem`: how it ended."""
 
-    phase: str
-    number: int
-    side: Side
-    hit: str
+    point: Point
+    reached: bool
     problem: str
 
     def __str__(self) -> str:
-        return f"{self.phase}: killed {self.side} write {self.number} ({self.hit}): {self.problem}"
+        return f"{self.point}: {self.problem or ('ended well' if self.reached else 'not reached')}"
+
+
+def signature(request: ApiRequest, name: str) -> str:
+    """A write as it is in every life: without namespace, name of the server, and random parts."""
+    target = _POD.sub(r"NAME-\1-POD", request.name.replace(name, "NAME"))
+    return f"{request.verb} {request.target} {_JOB.sub('NAME-resolve', target)}".strip()
 
 
 @dataclass(slots=True)
@@ -104,7 +138,7 @@ class Lane:
         seen = len(self.proxy.seen)
         PHASES[phase](self.servers, name)
         self._wait_for_rest(phase, name)
-        writes = tuple(f"{w.request}".replace(name, "NAME") for w in self.proxy.writes(seen))
+        writes = tuple(signature(write.request, name) for write in self.proxy.writes(seen))
         return Reference(writes=writes, end=self._snapshot(name))
 
     def _snapshot(self, name: str) -> Manifest:
@@ -127,27 +161,34 @@ class Lane:
 
         wait_until(is_quiet, timeout=60, what="no more writes", interval=QUIET_SECONDS)
 
-    def live(self, number: int, side: Side, reference: Mapping[str, Reference]) -> Iterator[Case]:
-        """One life, with a kill in every phase that has such a write."""
+    def live(self, points: Life, reference: Mapping[str, Reference]) -> Iterator[Case]:
+        """One life, with a kill in every phase that has a point."""
         name = self.new_name()
         for phase, known in reference.items():
-            point = self.proxy.kill_at(number, side, self.operator)
+            point = points.get(phase)
+            kill = self._aim(point, name) if point else None
             PHASES[phase](self.servers, name)
-            problem = self._end(name, point, known)
+            problem = self._end(name, kill, known)
             self.proxy.spare()
-            hit = str(point.hit).replace(name, "NAME") if point.hit else ""
-            yield Case(phase=phase, number=number, side=side, hit=hit, problem=problem)
+            if point and kill:
+                yield Case(point=point, reached=kill.done.is_set(), problem=problem)
             if problem:
                 self.servers.delete(name)
                 self._restart_if_killed()
                 return
 
-    def _end(self, name: str, point: KillPoint, known: Reference) -> str:
+    def _aim(self, point: Point, name: str) -> KillPoint:
+        def is_meant(request: ApiRequest) -> bool:
+            return is_counted(request) and signature(request, name) == point.write
+
+        return self.proxy.kill_at(point.occurrence, point.side, self.operator, is_meant)
+
+    def _end(self, name: str, kill: KillPoint | None, known: Reference) -> str:
         """What is wrong with the end of a phase; empty if nothing is."""
 
         def is_over() -> bool:
             self._restart_if_killed()
-            return self._is_past(point, known) and not self._differences(name, known)
+            return self._is_past(kill) and not self._differences(name, known)
 
         try:
             wait_until(is_over, timeout=ENDS_IN_SECONDS, what="the end", interval=0.1)
@@ -159,12 +200,9 @@ class Lane:
     def _differences(self, name: str, known: Reference) -> list[str]:
         return difference(known.end, self._snapshot(name))
 
-    def _is_past(self, point: KillPoint, known: Reference) -> bool:
-        """The kill has happened, or there is no such write.
-
-        The end can be reached before the last writes (an Event): only silence says that none comes.
-        """
-        if point.done.is_set() or point.number > len(known.writes):
+    def _is_past(self, kill: KillPoint | None) -> bool:
+        """The kill has happened, or will not: the end can come before the last write, an Event."""
+        if kill is None or kill.done.is_set():
             return True
         newest = max((write.at for write in self.proxy.writes()[-1:]), default=0.0)
         return self.proxy.now() - newest > QUIET_SECONDS
@@ -204,40 +242,60 @@ class Sweep:
     cases: list[Case] = field(default_factory=list)
 
     @property
+    def points(self) -> dict[str, list[Point]]:
+        return {phase: known.points(phase) for phase, known in self.reference.items()}
+
+    @property
     def tried(self) -> list[Case]:
-        return [case for case in self.cases if case.hit]
+        return [case for case in self.cases if case.reached]
 
     @property
     def failed(self) -> list[Case]:
         return [case for case in self.cases if case.problem]
 
-    @property
-    def longest(self) -> int:
-        """The number of writes in the phase that has most."""
-        return max(len(phase.writes) for phase in self.reference.values())
+    def missed(self, points: Iterable[Point]) -> list[Point]:
+        """Those at which nothing was killed: the write did not come in that life."""
+        return sorted(set(points) - {case.point for case in self.tried})
+
+
+def lives_through(points: Iterable[Point]) -> list[Life]:
+    """As few lives as there are points in the phase that has most."""
+    by_phase: dict[str, list[Point]] = {phase: [] for phase in PHASES}
+    for point in points:
+        by_phase[point.phase].append(point)
+    return [
+        {point.phase: point for point in life if point is not None}
+        for life in zip_longest(*by_phase.values())
+    ]
 
 
 def sweep(
-    lanes: list[Lane],
-    numbers: Callable[[int], Iterable[int]],
-    *,
-    tell: Callable[[Case], None] = lambda _: None,
+    lanes: list[Lane], *, stride: int = 1, tell: Callable[[Case], None] = lambda _: None
 ) -> Sweep:
-    """`numbers` chooses which writes to kill at, given how many there are at most."""
+    """Kills at every point of the reference, or at every `stride`-th one."""
     result = Sweep(reference=lanes[0].reference())
-    lives: queue.SimpleQueue[tuple[int, Side]] = queue.SimpleQueue()
-    for number in numbers(result.longest):
-        for side in SIDES:
-            lives.put((number, side))
-    lock = threading.Lock()
+    points = [point for known in result.points.values() for point in known[::stride]]
+    missed = points
+    for _ in range(TRIES):
+        _live_all(lanes, lives_through(missed), result, tell)
+        missed = result.missed(points)
+        if not missed:
+            break
+    return result
+
+
+def _live_all(
+    lanes: list[Lane], lives: list[Life], result: Sweep, tell: Callable[[Case], None]
+) -> None:
+    waiting, lock = deque(lives), threading.Lock()
+
+    def next_life() -> Life | None:
+        with lock:
+            return waiting.popleft() if waiting else None
 
     def work(lane: Lane) -> None:
-        while not lives.empty():
-            try:
-                number, side = lives.get_nowait()
-            except queue.Empty:
-                return
-            for case in lane.live(number, side, result.reference):
+        while (life := next_life()) is not None:
+            for case in lane.live(life, result.reference):
                 with lock:
                     result.cases.append(case)
                     tell(case)
@@ -245,7 +303,6 @@ def sweep(
     with ThreadPoolExecutor(len(lanes)) as pool:
         for done in [pool.submit(work, lane) for lane in lanes]:
             done.result()
-    return result
 
 
 @contextmanager

@@ -109,9 +109,13 @@ def write_secretly(path: Path, content: str) -> None:
     os.replace(fresh, path)  # noqa: PTH105  the atomic one
 
 
-def wait_established(kube: Kube, manifests: list[Manifest]) -> None:
-    """Until the API server serves the kinds that the CRDs define."""
+def install_definitions(kube: Kube, manifests: list[Manifest]) -> None:
+    """Installs the CRDs and waits until the API server serves their kinds.
+
+    Best before the controllers start: the garbage collector looks for new kinds every 30 s only.
+    """
     for definition in of_kind(manifests, "CustomResourceDefinition"):
+        kube.apply(definition)
         spec = definition["spec"]
         path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         wait_until(
