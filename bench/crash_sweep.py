@@ -54,10 +54,11 @@ def run(lanes: int) -> Sweep:
         Kube.admin_of(cluster) as kube,
         tempfile.TemporaryDirectory() as folder,
     ):
+        names = [f"lane-{number}" for number in range(lanes)]
         manifests = render(cluster.kubectl)
         install_definitions(kube, manifests)
         up(CLUSTER, mode=Mode.API_ONLY, controllers=True)
-        with Stage(cluster), open_lanes(cluster, kube, manifests, Path(folder), lanes) as opened:
+        with Stage(cluster), open_lanes(cluster, kube, manifests, Path(folder), names) as opened:
             return sweep(opened, tell=teller())
 
 

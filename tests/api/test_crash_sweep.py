@@ -11,7 +11,7 @@ import pytest
 from support.crash_sweep import open_lanes, sweep
 
 IS_LONG = bool(os.environ.get("MODELSERVER_TEST_LONG"))
-LANES = 3
+LANES = ["sweep-a", "sweep-b", "sweep-c"]
 STRIDE = 1 if IS_LONG else 5  # odd: both sides come in turn
 
 

@@ -22,7 +22,7 @@ from support.manifests import Permission, permissions
 from support.servers import CHILD_COLLECTIONS
 from support.waiting import wait_until
 
-LANES = 3
+LANES = ["rights-a", "rights-b", "rights-c"]
 SEEN_SECONDS = 60
 
 # What we do not set: it can only be taken away by replacing the object.

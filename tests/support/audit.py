@@ -67,7 +67,9 @@ class AuditLog:
         if not self._path.exists():
             return
         with self._path.open("rb") as log:
-            log.seek(since)
+            log.seek(max(since - 1, 0))
+            if since:
+                log.readline()  # what was being written at the mark began before it
             for line in log:
                 if line.endswith(b"\n") and (entry := _parse(json.loads(line))) is not None:
                     yield entry

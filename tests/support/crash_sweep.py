@@ -214,15 +214,15 @@ class Lane:
 
 @contextmanager
 def open_lane(
-    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, number: int
+    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, namespace: str
 ) -> Iterator[Lane]:
-    namespace, home = f"lane-{number}", f"lane-{number}-operator"
+    home = f"{namespace}-operator"
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     installation = Installation.make(kube, manifests, home)
     with FaultProxy(cluster.url, ca_file=cluster.ca_file) as proxy:
         settings = SETTINGS | {"NAMESPACES": namespace}
         operator = OperatorProcess(
-            installation, proxy, folder, identity=f"lane-{number}", settings=settings
+            installation, proxy, folder, identity=namespace, settings=settings
         )
         try:
             operator.start()
@@ -307,10 +307,10 @@ def _live_all(
 
 @contextmanager
 def open_lanes(
-    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, lanes: int
+    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, namespaces: list[str]
 ) -> Iterator[list[Lane]]:
     with ExitStack() as stack:
         yield [
-            stack.enter_context(open_lane(cluster, kube, manifests, folder, number))
-            for number in range(lanes)
+            stack.enter_context(open_lane(cluster, kube, manifests, folder, namespace))
+            for namespace in namespaces
         ]
