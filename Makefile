@@ -42,7 +42,7 @@ type: .venv/.dev ## mypy, strict
 	@.venv/bin/mypy
 
 unit: .venv/.dev ## unit and contract tests
-	@$(PY) -m pytest -q -m "not api and not e2e"
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not api and not e2e"
 
 api: .venv/.dev ## tests on a real API server without a node
 	$(PY) -m pytest -m api

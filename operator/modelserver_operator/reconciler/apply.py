@@ -110,7 +110,7 @@ class Applier:
             log.info("%s %s is not the one we saw: %s", removal.key.kind, where.name, other)
         else:
             log.info("deleted %s %s: %s", removal.key.kind, where.name, removal.reason)
-            if "deletionTimestamp" in left["metadata"]:
+            if "deletionTimestamp" in left.get("metadata", {}):  # a Status says that it is gone
                 store.put(left)
             else:  # gone already: the answer is a Status or, for a Service, its last state
                 store.deleted_by_us(where, removal.uid)
