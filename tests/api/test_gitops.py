@@ -37,7 +37,7 @@ def test_replacing_a_resource_by_itself_changes_nothing(servers, kubectl, operat
     wait_until(lambda: servers.snapshot("chat") == before, timeout=20, what="as it was")
     assert _uids(servers) == uids
     written = {write.request.resource for write in operator.proxy.writes(seen)}
-    assert written <= {"deployments", "poddisruptionbudgets", "modelservers", "events"}
+    assert written <= {"deployments", "poddisruptionbudgets", "pods", "modelservers", "events"}
 
 
 def test_replacing_with_another_spec_is_an_ordinary_change(servers, kubectl):

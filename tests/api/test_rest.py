@@ -24,7 +24,12 @@ def rest():
 
 
 @pytest.fixture
-def fifty(servers):
+def operator(make_operator):
+    return make_operator().start()
+
+
+@pytest.fixture
+def fifty(servers, operator):
     names = [f"chat-{number}" for number in range(SERVERS)]
     for number, name in enumerate(names):
         servers.create(name, unpinned() if number % 5 == 0 else pinned(replicas=1 + number % 2))
@@ -47,9 +52,8 @@ def wait_until_quiet(audit, installation):
 
 @pytest.mark.timeout(600)
 def test_fifty_servers_at_rest_and_over_restarts_cost_no_write(
-    fifty, make_operator_running, audit, installation
+    fifty, operator, audit, installation
 ):
-    operator = make_operator_running
     wait_until_quiet(audit, installation)
     mark, seen = audit.mark(), len(operator.proxy.seen)
     rest()
@@ -64,11 +68,6 @@ def test_fifty_servers_at_rest_and_over_restarts_cost_no_write(
     operator.start()
     rest()
     assert written(audit, installation, mark) == []
-
-
-@pytest.fixture
-def make_operator_running(make_operator):
-    return make_operator().start()
 
 
 def written(audit, installation, since):
