@@ -99,7 +99,7 @@ def test_a_deleted_child_comes_back_as_it_was(module_servers, server, kind):
 
 
 EDITS = {
-    "deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}},
+    "deployment": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 30}}}},
     "service": {"spec": {"selector": {"modelserver.dev/server": "somebody-else"}}},
     "serviceaccount": {"automountServiceAccountToken": True},
     "poddisruptionbudget": {"spec": {"maxUnavailable": 2}},
