@@ -3,7 +3,7 @@
 import pytest
 
 from support.fault_proxy import FaultProxy
-from support.installation import Installation, wait_established
+from support.installation import Installation
 from support.kube import path_of
 from support.manifests import REPOSITORY, named, render
 from support.operator_process import OperatorProcess
@@ -24,7 +24,6 @@ def namespaced(kube, rendered):
     watched = kube.apply(named(rendered, "Namespace", WATCHED))
     others = [one for one in rendered if one["metadata"]["name"] != WATCHED]
     made = Installation.make(kube, others, HOME)
-    wait_established(kube, made.manifests)
     yield made
     made.remove()
     kube.delete(path_of(watched))
