@@ -55,6 +55,15 @@ class Actor:
     def new_name(self) -> str:
         return f"actor{next(self.names)}x"
 
+    def wait_until_strangers_are_looked_at(self) -> None:
+        """A conflict is told as soon as one of several strangers is known."""
+
+        def left() -> AbstractSet[str]:
+            gets = [seen.request for seen in self.lane.proxy.seen if seen.request.verb == "get"]
+            return CHILD_RESOURCES - {request.resource for request in gets}
+
+        wait_until(lambda: not left(), timeout=60, what="every kind of stranger is looked at")
+
     def settle_one(self) -> str:
         name = self.new_name()
         self.servers.create(name, FIRST)
@@ -131,6 +140,7 @@ def play_everything(actor: Actor) -> None:
     crowded = [actor.crowd_one({"jobs"}), actor.crowd_one(CHILD_RESOURCES - {"jobs"})]
     for other in crowded:
         actor.servers.wait_diagnosis(other, "NameConflict")
+    actor.wait_until_strangers_are_looked_at()
     actor.lose_the_lease()
     actor.servers.wait_settled(name)
     actor.servers.patch(name, SECOND_WITHOUT_POLICY)
