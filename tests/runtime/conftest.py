@@ -9,6 +9,12 @@ from support import tiny_models
 from support.runtime_server import RunningServer, running_server, settings_for
 
 
+@pytest.fixture(autouse=True)
+def may_ask_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ran in this process before has switched the hub off for the whole process."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture(scope="session")
 def causal_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.causal_model(tmp_path_factory.mktemp("models") / "causal")
