@@ -13,7 +13,7 @@ from modelserver_runtime.backends.base import SamplingParameters
 from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
 from modelserver_runtime.engine.engine import GenerationEngine
 from modelserver_runtime.engine.output import TextRules
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import SchedulerLimits
 from modelserver_runtime.errors import (
     BackendFailure,
@@ -26,9 +26,9 @@ from modelserver_runtime.telemetry import Telemetry
 from support.fake_model import CountingBackend
 
 
-def a_timing(seconds: float = 20) -> Timing:
+def a_timing(seconds: float = 20) -> Ticket:
     now = time.monotonic()
-    return Timing(arrived=now, deadline=now + seconds)
+    return Ticket(arrived=now, deadline=now + seconds)
 
 
 def a_request(*prompt: int, tokens: int = 3, stop: tuple[str, ...] = ()) -> GenerationRequest:
@@ -51,7 +51,7 @@ def a_generation_engine(backend: CountingBackend, *, running: int = 4, waiting: 
 
 async def text_of(engine: GenerationEngine, *requests: GenerationRequest, **options: Any) -> Any:
     texts = [""] * len(requests)
-    async with engine.open(requests, options.get("timing") or a_timing()) as deltas:
+    async with engine.open(requests, options.get("ticket") or a_timing()) as deltas:
         async for index, delta in deltas:
             texts[index] += delta.text
     return texts
@@ -146,7 +146,7 @@ async def test_a_cancelled_request_frees_its_place_while_it_waits(backend):
 
 async def test_a_late_answer_is_given_up_and_freed(engine, backend):
     backend.may_step.clear()
-    late = asyncio.ensure_future(text_of(engine, a_request(tokens=900), timing=a_timing(0.2)))
+    late = asyncio.ensure_future(text_of(engine, a_request(tokens=900), ticket=a_timing(0.2)))
     await asyncio.sleep(0.3)
     backend.may_step.set()
     with pytest.raises(RequestTimeout, match="not complete after"):

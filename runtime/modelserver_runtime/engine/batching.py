@@ -9,7 +9,7 @@ from typing import Any
 
 from modelserver_runtime.engine.admission import Admission
 from modelserver_runtime.engine.engine import DIED
-from modelserver_runtime.engine.request import Timing
+from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.worker import Clock, Worker
 from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
 from modelserver_runtime.telemetry import Telemetry
@@ -26,18 +26,18 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Ticket[Item]:
+class _Entry[Item]:
     """One item on its way; `future` is only set on the event loop."""
 
     item: Item
     cost: int
-    timing: Timing
+    ticket: Ticket
     future: "asyncio.Future[Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome[Item]:
-    ticket: _Ticket[Item]
+    entry: _Entry[Item]
     value: Any = None
     failure: RequestFailure | None = None
 
@@ -56,19 +56,19 @@ class BatchSteps[Item]:
         self._limits = limits
         self._telemetry = telemetry
         self._clock = clock
-        self._waiting: deque[_Ticket[Item]] = deque()
+        self._waiting: deque[_Entry[Item]] = deque()
 
     @property
     def has_work(self) -> bool:
         return bool(self._waiting)
 
-    def accept(self, command: _Ticket[Item]) -> None:
+    def accept(self, command: _Entry[Item]) -> None:
         self._waiting.append(command)
         self._telemetry.waiting.set(len(self._waiting))
 
     def step(self, now: float) -> Sequence[_Outcome[Item]]:
         expired, batch = self._take(now)
-        outcomes = [_expired(ticket, now) for ticket in expired]
+        outcomes = [_expired(entry, now) for entry in expired]
         if batch:
             self._note(batch, now)
             outcomes.extend(self._answer(batch))
@@ -76,36 +76,36 @@ class BatchSteps[Item]:
             self._telemetry.step_seconds.observe(self._clock() - now)
         return outcomes
 
-    def _take(self, now: float) -> tuple[list[_Ticket[Item]], list[_Ticket[Item]]]:
-        """The tickets that came too late, and the next batch; cancelled ones vanish."""
-        expired: list[_Ticket[Item]] = []
-        batch: list[_Ticket[Item]] = []
+    def _take(self, now: float) -> tuple[list[_Entry[Item]], list[_Entry[Item]]]:
+        """The entries that came too late, and the next batch; cancelled ones vanish."""
+        expired: list[_Entry[Item]] = []
+        batch: list[_Entry[Item]] = []
         cost = 0
         while self._waiting and len(batch) < self._limits.max_items:
-            ticket = self._waiting[0]
-            if batch and cost + ticket.cost > self._limits.max_cost:
+            entry = self._waiting[0]
+            if batch and cost + entry.cost > self._limits.max_cost:
                 break
             self._waiting.popleft()
-            if ticket.future.cancelled():
+            if entry.future.cancelled():
                 continue
-            if ticket.timing.deadline <= now:
-                expired.append(ticket)
+            if entry.ticket.deadline <= now:
+                expired.append(entry)
                 continue
-            cost += ticket.cost
-            batch.append(ticket)
+            cost += entry.cost
+            batch.append(entry)
         return expired, batch
 
-    def _note(self, batch: Sequence[_Ticket[Item]], now: float) -> None:
+    def _note(self, batch: Sequence[_Entry[Item]], now: float) -> None:
         self._telemetry.batch_size.observe(len(batch))
         self._telemetry.running.set(len(batch))
         self._telemetry.waiting.set(len(self._waiting))
-        for ticket in batch:
-            self._telemetry.queue_seconds.observe(now - ticket.timing.arrived)
+        for entry in batch:
+            self._telemetry.queue_seconds.observe(now - entry.ticket.arrived)
 
-    def _answer(self, batch: Sequence[_Ticket[Item]]) -> Iterator[_Outcome[Item]]:
+    def _answer(self, batch: Sequence[_Entry[Item]]) -> Iterator[_Outcome[Item]]:
         """If a batch fails, each item is tried alone, so that only the one at fault fails."""
         try:
-            values = self._run([ticket.item for ticket in batch])
+            values = self._run([entry.item for entry in batch])
             pairs = list(zip(batch, values, strict=True))
         except RequestFailure as failure:
             yield from self._isolate(batch, failure)
@@ -114,25 +114,25 @@ class BatchSteps[Item]:
             sentence = f"The model could not compute this input: {str(error).partition('\n')[0]}"
             yield from self._isolate(batch, BackendFailure(sentence))
         else:
-            for ticket, value in pairs:
-                yield _Outcome(ticket=ticket, value=value)
+            for entry, value in pairs:
+                yield _Outcome(entry=entry, value=value)
 
     def _isolate(
-        self, batch: Sequence[_Ticket[Item]], failure: RequestFailure
+        self, batch: Sequence[_Entry[Item]], failure: RequestFailure
     ) -> Iterator[_Outcome[Item]]:
         if len(batch) > 1:
-            for ticket in batch:
-                yield from self._answer([ticket])
+            for entry in batch:
+                yield from self._answer([entry])
         else:
             if isinstance(failure, BackendFailure):
                 self._telemetry.failures.inc()
-            yield _Outcome(ticket=batch[0], failure=failure)
+            yield _Outcome(entry=batch[0], failure=failure)
 
 
-def _expired[Item](ticket: _Ticket[Item], now: float) -> _Outcome[Item]:
-    waited = now - ticket.timing.arrived
+def _expired[Item](entry: _Entry[Item], now: float) -> _Outcome[Item]:
+    waited = now - entry.ticket.arrived
     failure = RequestTimeout(f"The input waited {waited:.0f} s for its turn; try again later")
-    return _Outcome(ticket=ticket, failure=failure)
+    return _Outcome(entry=entry, failure=failure)
 
 
 class BatchEngine[Item]:
@@ -153,7 +153,7 @@ class BatchEngine[Item]:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._open: set[asyncio.Future[Any]] = set()
-        self.worker: Worker[_Ticket[Item], _Outcome[Item]] = Worker(
+        self.worker: Worker[_Entry[Item], _Outcome[Item]] = Worker(
             BatchSteps(run, limits, telemetry, clock),
             loop=self._loop,
             deliver=self._deliver,
@@ -162,12 +162,12 @@ class BatchEngine[Item]:
         )
         self.worker.start()
 
-    async def run(self, items: Sequence[Item], timing: Timing) -> list[Any | RequestFailure]:
+    async def run(self, items: Sequence[Item], ticket: Ticket) -> list[Any | RequestFailure]:
         """The answer to each item, or why it has none, in their order."""
         with self.admission.enter():
-            futures = [self._send(item, timing) for item in items]
+            futures = [self._send(item, ticket) for item in items]
             try:
-                async with asyncio.timeout(max(0.0, timing.deadline - self._clock())):
+                async with asyncio.timeout(max(0.0, ticket.deadline - self._clock())):
                     return await asyncio.gather(*futures, return_exceptions=True)
             except TimeoutError as error:
                 raise RequestTimeout(
@@ -178,16 +178,16 @@ class BatchEngine[Item]:
                     future.cancel()
                 self._open.difference_update(futures)
 
-    def _send(self, item: Item, timing: Timing) -> "asyncio.Future[Any]":
+    def _send(self, item: Item, ticket: Ticket) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = self._loop.create_future()
         self._open.add(future)
-        ticket = _Ticket(item=item, cost=self._cost(item), timing=timing, future=future)
-        self.worker.send(ticket)
+        entry = _Entry(item=item, cost=self._cost(item), ticket=ticket, future=future)
+        self.worker.send(entry)
         return future
 
     def _deliver(self, outcomes: Sequence[_Outcome[Item]]) -> None:
         for outcome in outcomes:
-            future = outcome.ticket.future
+            future = outcome.entry.future
             if future.done():
                 continue
             if outcome.failure is None:

@@ -15,7 +15,7 @@ from modelserver_runtime.engine.generation import (
     SequenceEvent,
 )
 from modelserver_runtime.engine.output import Delta
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.engine.worker import Clock, Worker
 from modelserver_runtime.errors import BackendFailure, RequestTimeout
@@ -58,22 +58,22 @@ class GenerationEngine:
 
     @asynccontextmanager
     async def open(
-        self, requests: Sequence[GenerationRequest], timing: Timing
+        self, requests: Sequence[GenerationRequest], ticket: Ticket
     ) -> AsyncGenerator[Deltas]:
         """Deltas of all requests as they come, each with the index of its request.
 
         Leaving early, also by cancellation, frees what is not finished.
         """
         with self.admission.enter():
-            async with aclosing(self._generate(requests, timing)) as deltas:
+            async with aclosing(self._generate(requests, ticket)) as deltas:
                 yield deltas
 
-    async def _generate(self, requests: Sequence[GenerationRequest], timing: Timing) -> Deltas:
+    async def _generate(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> Deltas:
         queue: asyncio.Queue[SequenceEvent] = asyncio.Queue()
-        unfinished = self._submit(requests, timing, queue)
+        unfinished = self._submit(requests, ticket, queue)
         try:
             while unfinished:
-                event = await self._next_event(queue, timing)
+                event = await self._next_event(queue, ticket)
                 if event.failure is not None:
                     raise event.failure
                 if event.delta is None:
@@ -88,10 +88,10 @@ class GenerationEngine:
                 self.worker.send(CancelSequence(sequence_id=sequence_id))
 
     async def _next_event(
-        self, queue: "asyncio.Queue[SequenceEvent]", timing: Timing
+        self, queue: "asyncio.Queue[SequenceEvent]", ticket: Ticket
     ) -> SequenceEvent:
         """The scheduler ends late requests itself; this is for a step that does not come back."""
-        left = timing.deadline - self._clock() + _PATIENCE_SECONDS
+        left = ticket.deadline - self._clock() + _PATIENCE_SECONDS
         try:
             async with asyncio.timeout(max(0.0, left)):
                 return await queue.get()
@@ -101,7 +101,7 @@ class GenerationEngine:
     def _submit(
         self,
         requests: Sequence[GenerationRequest],
-        timing: Timing,
+        ticket: Ticket,
         queue: asyncio.Queue[SequenceEvent],
     ) -> dict[int, int]:
         """Sends the requests to the worker; the index of each by its sequence id."""
@@ -111,7 +111,7 @@ class GenerationEngine:
             indices[sequence_id] = index
             self._readers[sequence_id] = queue
             self._telemetry.prompt_tokens.inc(len(request.prompt_token_ids))
-            self.worker.send(AddSequence(sequence_id=sequence_id, request=request, timing=timing))
+            self.worker.send(AddSequence(sequence_id=sequence_id, request=request, ticket=ticket))
         return indices
 
     def _forget(self, sequence_id: int, unfinished: dict[int, int]) -> None:

@@ -11,7 +11,7 @@ from modelserver_runtime.backends.base import (
     Work,
 )
 from modelserver_runtime.engine.output import Delta, OutputAssembler
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Schedule, Scheduler
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
@@ -27,7 +27,7 @@ MOST_FAILED_STEPS = 5
 class AddSequence:
     sequence_id: int
     request: GenerationRequest
-    timing: Timing
+    ticket: Ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class SequenceEvent:
 @dataclass(slots=True, kw_only=True)
 class _Live:
     assembler: OutputAssembler
-    timing: Timing
+    ticket: Ticket
     last_token_at: float | None = None
 
 
@@ -101,14 +101,14 @@ class GenerationSteps:
             sampling=request.sampling,
         )
         self._backend.add(spec)
-        self._scheduler.add(spec, deadline=command.timing.deadline)
+        self._scheduler.add(spec, deadline=command.ticket.deadline)
         assembler = OutputAssembler(
             self._backend.tokenizer,
             request.sampling,
             request.rules,
             self._backend.limits.end_token_ids,
         )
-        self._live[command.sequence_id] = _Live(assembler=assembler, timing=command.timing)
+        self._live[command.sequence_id] = _Live(assembler=assembler, ticket=command.ticket)
         self._note_load()
 
     def _forget(self, sequence_id: int) -> None:
@@ -118,7 +118,7 @@ class GenerationSteps:
         self._note_load()
 
     def _expire(self, sequence_id: int, now: float) -> SequenceEvent:
-        waited = now - self._live[sequence_id].timing.arrived
+        waited = now - self._live[sequence_id].ticket.arrived
         self._forget(sequence_id)
         failure = RequestTimeout(
             f"The answer was not complete after {waited:.0f} s; ask for fewer tokens or try later"
@@ -161,7 +161,7 @@ class GenerationSteps:
     def _note_token(self, live: _Live, now: float) -> None:
         self._telemetry.generated_tokens.inc()
         if live.last_token_at is None:
-            self._telemetry.first_token_seconds.observe(now - live.timing.arrived)
+            self._telemetry.first_token_seconds.observe(now - live.ticket.arrived)
         else:
             self._telemetry.inter_token_seconds.observe(now - live.last_token_at)
         live.last_token_at = now
@@ -170,7 +170,7 @@ class GenerationSteps:
         if schedule.work:
             self._telemetry.batch_size.observe(len(schedule.work))
         for sequence_id in schedule.admitted:
-            self._telemetry.queue_seconds.observe(now - self._live[sequence_id].timing.arrived)
+            self._telemetry.queue_seconds.observe(now - self._live[sequence_id].ticket.arrived)
 
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)

@@ -1,17 +1,32 @@
-"""A request as the engine knows it, and when it happened."""
+"""A request as the engine knows it: what is wanted, by when, and for whom."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 from modelserver_runtime.backends.base import SamplingParameters
 from modelserver_runtime.engine.output import TextRules
 
 
+class Priority(IntEnum):
+    """Who goes first when requests wait; the higher, the earlier."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Readings of the monotonic clock, in seconds."""
+class Ticket:
+    """`arrived` and `deadline` are readings of the monotonic clock, in seconds.
+
+    Requests of one `tenant` share what it gets; empty when callers are not told apart.
+    """
 
     arrived: float
     deadline: float
+    priority: Priority = Priority.NORMAL
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

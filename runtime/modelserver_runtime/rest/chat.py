@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from modelserver_runtime.backends.base import Tokenizer
 from modelserver_runtime.engine.engine import Deltas, GenerationEngine
 from modelserver_runtime.engine.output import Delta, TextRules
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
 from modelserver_runtime.rest.collecting import Collected, UsageCounter, collect, usage_of
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
@@ -37,7 +37,7 @@ class _Prepared:
 
     body: ChatRequest
     engine: GenerationEngine
-    timing: Timing
+    ticket: Ticket
     requests: Sequence[GenerationRequest]
     prompt_tokens: int
     head: Mapping[str, Any]
@@ -55,18 +55,18 @@ class _Prepared:
 async def create_chat_completion(
     body: ChatRequest, request: Request, context: Context
 ) -> ChatCompletion | Response:
-    timing = context.timing()
+    ticket = context.ticket()
     context.require_model(body.model)
-    prepared = await _prepare(body, context, timing)
+    prepared = await _prepare(body, context, ticket)
     if body.stream:
         return EventStream(_events(prepared))
     answers = await until_disconnect(
-        request.receive, collect(prepared.engine, prepared.requests, timing)
+        request.receive, collect(prepared.engine, prepared.requests, ticket)
     )
     return _completion(prepared, answers)
 
 
-async def _prepare(body: ChatRequest, context: ServerContext, timing: Timing) -> _Prepared:
+async def _prepare(body: ChatRequest, context: ServerContext, ticket: Ticket) -> _Prepared:
     engine = context.service.generation
     backend = engine.backend
     prompt = await context.in_thread(
@@ -87,7 +87,7 @@ async def _prepare(body: ChatRequest, context: ServerContext, timing: Timing) ->
     return _Prepared(
         body=body,
         engine=engine,
-        timing=timing,
+        ticket=ticket,
         requests=requests,
         prompt_tokens=len(prompt),
         head=_head(body, context),
@@ -174,7 +174,7 @@ def _choice(prepared: _Prepared, index: int, answer: Collected) -> ChatChoice:
 
 @asynccontextmanager
 async def _events(prepared: _Prepared) -> AsyncGenerator[AsyncIterator[Event]]:
-    async with prepared.engine.open(prepared.requests, prepared.timing) as deltas:
+    async with prepared.engine.open(prepared.requests, prepared.ticket) as deltas:
         yield _chunks(prepared, deltas)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from modelserver_runtime.backends.base import TokenLogprobs
 from modelserver_runtime.engine.engine import GenerationEngine
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.rest.schemas.generation import Usage
 
 
@@ -27,10 +27,10 @@ class Collected:
 
 
 async def collect(
-    engine: GenerationEngine, requests: Sequence[GenerationRequest], timing: Timing
+    engine: GenerationEngine, requests: Sequence[GenerationRequest], ticket: Ticket
 ) -> list[Collected]:
     answers = [Collected() for _ in requests]
-    async with engine.open(requests, timing) as deltas:
+    async with engine.open(requests, ticket) as deltas:
         async for index, delta in deltas:
             answers[index].add(delta)
     return answers

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from modelserver_runtime.backends.base import SamplingParameters, Tokenizer
 from modelserver_runtime.engine.engine import Deltas, GenerationEngine
 from modelserver_runtime.engine.output import Delta, TextRules
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
 from modelserver_runtime.rest.collecting import Collected, UsageCounter, collect, usage_of
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
@@ -45,7 +45,7 @@ class _Prepared:
 
     body: CompletionRequest
     engine: GenerationEngine
-    timing: Timing
+    ticket: Ticket
     choices: Sequence[_Prompt]
     requests: Sequence[GenerationRequest]
     prompt_tokens: int
@@ -64,15 +64,15 @@ class _Prepared:
 async def create_completion(
     body: CompletionRequest, request: Request, context: Context
 ) -> Completion | Response:
-    timing = context.timing()
+    ticket = context.ticket()
     context.require_model(body.model)
     context.require_few(len(body.prompt), "prompt")
     _require_consistent(body)
-    prepared = await _prepare(body, context, timing)
+    prepared = await _prepare(body, context, ticket)
     if body.stream:
         return EventStream(_events(prepared))
     answers = await until_disconnect(
-        request.receive, collect(prepared.engine, prepared.requests, timing)
+        request.receive, collect(prepared.engine, prepared.requests, ticket)
     )
     return _completion(prepared, answers)
 
@@ -86,7 +86,7 @@ def _require_consistent(body: CompletionRequest) -> None:
         raise InvalidRequest("max_tokens 0 makes sense only with echo: true", param="max_tokens")
 
 
-async def _prepare(body: CompletionRequest, context: ServerContext, timing: Timing) -> _Prepared:
+async def _prepare(body: CompletionRequest, context: ServerContext, ticket: Ticket) -> _Prepared:
     engine = context.service.generation
     prompts = await context.in_thread(_prompts, body, engine)
     choices = [prompt for prompt in prompts for _ in range(body.n or 1)]
@@ -102,7 +102,7 @@ async def _prepare(body: CompletionRequest, context: ServerContext, timing: Timi
     return _Prepared(
         body=body,
         engine=engine,
-        timing=timing,
+        ticket=ticket,
         choices=choices,
         requests=requests,
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
@@ -194,7 +194,7 @@ def _logprobs(prepared: _Prepared, prompt: _Prompt, answer: Collected) -> Comple
 
 @asynccontextmanager
 async def _events(prepared: _Prepared) -> AsyncGenerator[AsyncIterator[Event]]:
-    async with prepared.engine.open(prepared.requests, prepared.timing) as deltas:
+    async with prepared.engine.open(prepared.requests, prepared.ticket) as deltas:
         yield _chunks(prepared, deltas)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from modelserver_runtime.engine.lifecycle import Lifecycle
-from modelserver_runtime.engine.request import Timing
+from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import InvalidRequest, ModelNotFound, UnsupportedMedia
@@ -44,10 +44,10 @@ class ServerContext:
     def service(self) -> ModelService:
         return self.lifecycle.service
 
-    def timing(self) -> Timing:
+    def ticket(self) -> Ticket:
         """Of a request that has just come."""
         now = self.clock()
-        return Timing(arrived=now, deadline=now + self.settings.request_timeout_seconds)
+        return Ticket(arrived=now, deadline=now + self.settings.request_timeout_seconds)
 
     def require_model(self, name: str) -> None:
         names = self.settings.api_names

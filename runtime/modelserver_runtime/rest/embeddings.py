@@ -28,7 +28,7 @@ router = APIRouter(tags=["OpenAI"], dependencies=[NeedsJson])
 async def create_embeddings(
     body: EmbeddingRequest, request: Request, context: Context
 ) -> EmbeddingList:
-    timing = context.timing()
+    ticket = context.ticket()
     context.require_model(body.model)
     context.require_few(len(body.input), "input")
     service = context.service.embeddings
@@ -36,7 +36,7 @@ async def create_embeddings(
     items = await context.in_thread(_items, body.input, service.backend)
     tokens = sum(len(item.token_ids) for item in items)
     context.telemetry.prompt_tokens.inc(tokens)
-    vectors = await until_disconnect(request.receive, service.engine.run(items, timing))
+    vectors = await until_disconnect(request.receive, service.engine.run(items, ticket))
     return EmbeddingList(
         data=[_embedding(body, index, vector) for index, vector in enumerate(vectors)],
         model=body.model,

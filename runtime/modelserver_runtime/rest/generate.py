@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from modelserver_runtime.engine.engine import Deltas, GenerationEngine
 from modelserver_runtime.engine.output import TextRules
-from modelserver_runtime.engine.request import GenerationRequest, Timing
+from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
 from modelserver_runtime.rest.collecting import collect
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
@@ -25,12 +25,12 @@ router = APIRouter(tags=["Tasks"], dependencies=[NeedsJson])
 async def generate(
     body: GenerateRequest, request: Request, context: Context
 ) -> GenerateAnswer | Response:
-    timing = context.timing()
+    ticket = context.ticket()
     engine = context.service.generation
     prepared = await _prepare(body, context, engine)
     if body.stream:
-        return EventStream(_events(engine, prepared, timing))
-    [answer] = await until_disconnect(request.receive, collect(engine, [prepared], timing))
+        return EventStream(_events(engine, prepared, ticket))
+    [answer] = await until_disconnect(request.receive, collect(engine, [prepared], ticket))
     prefix = body.inputs if body.parameters.return_full_text else ""
     return GenerateAnswer(
         generated_text=prefix + answer.text,
@@ -64,9 +64,9 @@ async def _prepare(
 
 @asynccontextmanager
 async def _events(
-    engine: GenerationEngine, request: GenerationRequest, timing: Timing
+    engine: GenerationEngine, request: GenerationRequest, ticket: Ticket
 ) -> AsyncGenerator[AsyncIterator[Event]]:
-    async with engine.open([request], timing) as deltas:
+    async with engine.open([request], ticket) as deltas:
         yield _pieces(deltas)
 
 

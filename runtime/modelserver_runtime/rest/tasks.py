@@ -30,12 +30,12 @@ _MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application
 
 @router.post("/predict")
 async def predict(request: Request, context: Context) -> Prediction:
-    timing = context.timing()
+    ticket = context.ticket()
     service = context.service
     engine = service.tasks
     schema = TASK_SCHEMAS[service.description.task]
     item = _item(schema, await _envelope(request, schema))
-    [answer] = await until_disconnect(request.receive, engine.run([item], timing))
+    [answer] = await until_disconnect(request.receive, engine.run([item], ticket))
     if isinstance(answer, RequestFailure):
         raise answer
     return Prediction(task=service.description.task, output=answer)
@@ -44,13 +44,13 @@ async def predict(request: Request, context: Context) -> Prediction:
 @router.post("/batch-predict", dependencies=[NeedsJson])
 async def batch_predict(body: BatchEnvelope, request: Request, context: Context) -> BatchPrediction:
     """Each input succeeds or fails by itself; results are in the order of the inputs."""
-    timing = context.timing()
+    ticket = context.ticket()
     context.require_few(len(body.inputs), "inputs")
     service = context.service
     engine = service.tasks
     items = _items(service, body)
     good = [item for item in items if isinstance(item, TaskItem)]
-    answers = iter(await until_disconnect(request.receive, engine.run(good, timing)))
+    answers = iter(await until_disconnect(request.receive, engine.run(good, ticket)))
     outcomes = [next(answers) if isinstance(item, TaskItem) else item for item in items]
     return BatchPrediction(
         task=service.description.task,

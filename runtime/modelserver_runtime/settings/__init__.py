@@ -1,0 +1,12 @@
+"""Every setting of the runtime; a module for each concern."""
+
+from modelserver_runtime.settings.reading import (
+    PREFIX,
+    Settings,
+    flag_of,
+    load_settings,
+    variable_of,
+)
+from modelserver_runtime.settings.values import Dtype, Task
+
+__all__ = ["PREFIX", "Dtype", "Settings", "Task", "flag_of", "load_settings", "variable_of"]
