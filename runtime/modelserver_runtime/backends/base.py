@@ -10,9 +10,27 @@ All methods of a backend are called from one thread, except those of its `tokeni
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from modelserver_runtime.settings import Task
+
+
+class GrammarKind(StrEnum):
+    """How the text of a grammar is written; a `grammar` of a client is Lark or GBNF."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    GRAMMAR = "grammar"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer must look like. Equal grammars have equal texts: JSON without spaces."""
+
+    kind: GrammarKind
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +55,7 @@ class SamplingParameters:
     ignore_end: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +156,24 @@ class Tokenizer(Protocol):
         ...
 
 
+class GrammarCompiler(Protocol):
+    """May be called by any thread."""
+
+    def prepare(self, grammar: Grammar) -> None:
+        """Compiles a grammar and keeps it for `add`; raises InvalidRequest with the reason."""
+        ...
+
+    def marker(self, text: str) -> str:
+        """How a grammar in Lark writes `text`, which may be a token of its own."""
+        ...
+
+
 class GenerationBackend(Protocol):
     @property
     def limits(self) -> GenerationLimits: ...
+
+    @property
+    def grammars(self) -> GrammarCompiler: ...
 
     @property
     def defaults(self) -> SamplingDefaults: ...

@@ -17,6 +17,7 @@ from modelserver_runtime.backends.base import (
     TokenOutput,
     Work,
 )
+from modelserver_runtime.backends.grammar import LLGuidanceCompiler
 from modelserver_runtime.backends.sampling import Sampler, top_logprobs
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
 
@@ -54,6 +55,11 @@ class CausalLanguageModel:
         self.tokenizer = tokenizer
         self.limits = limits
         self.defaults = defaults
+        self.grammars = LLGuidanceCompiler(
+            tokenizer.inner,
+            vocabulary_size=limits.vocabulary_size,
+            end_token_ids=limits.end_token_ids,
+        )
         self._sequences: dict[int, _Sequence] = {}
 
     def warm_up(self) -> None:
@@ -76,6 +82,7 @@ class CausalLanguageModel:
                 sequence.prompt_token_ids,
                 self.limits.end_token_ids,
                 self._model.device,
+                self.grammars.constraint(sequence.sampling.grammar),
             ),
             pending=list(sequence.prompt_token_ids),
         )

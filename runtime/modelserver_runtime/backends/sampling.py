@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from modelserver_runtime.backends.base import SamplingParameters, TokenLogprobs
+from modelserver_runtime.backends.grammar import Constraint
 
 
 class Sampler:
@@ -18,8 +19,10 @@ class Sampler:
         prompt_token_ids: Iterable[int],
         end_token_ids: frozenset[int],
         device: torch.device,
+        constraint: Constraint | None = None,
     ) -> None:
         self._parameters = parameters
+        self._constraint = constraint
         self._seen = set(prompt_token_ids) if parameters.repetition_penalty != 1 else set[int]()
         self._forbidden_early = sorted(end_token_ids | parameters.stop_token_ids)
         self._generated: Counter[int] = Counter()
@@ -35,6 +38,8 @@ class Sampler:
         logprobs = torch.log_softmax(logits, dim=-1) if wanted is not None else None
         token_id = self._choose(self._adjusted(logits))
         self._generated[token_id] += 1
+        if self._constraint is not None:
+            self._constraint.advance(token_id)
         if logprobs is None or wanted is None:
             return token_id, None
         return token_id, top_logprobs(logprobs, token_id, wanted)
@@ -57,7 +62,7 @@ class Sampler:
             logits[token_id] += bias
         if self._generated.total() < parameters.min_tokens:
             logits[self._forbidden_early] = -torch.inf
-        return logits
+        return logits if self._constraint is None else self._constraint.restrict(logits)
 
     def _penalise_repetition(self, logits: Tensor) -> None:
         indices = torch.tensor(sorted(self._seen | self._generated.keys()), device=logits.device)
