@@ -1,24 +1,33 @@
-"""All settings of the runtime, read once from MODELSERVER_* variables and command-line flags."""
+"""All settings of the runtime, read once; every wrong value becomes a sentence with its source."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings.exceptions import SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelserver_runtime.errors import InvalidConfiguration
+from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
 from modelserver_runtime.settings.model import ModelSettings
+from modelserver_runtime.settings.names import PREFIX
 from modelserver_runtime.settings.serving import ServingSettings
-
-PREFIX = "MODELSERVER_"
+from modelserver_runtime.settings.sources import Origin, origin_of, sources_of
 
 
 class Settings(ModelSettings, ServingSettings, EngineSettings, BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return sources_of(settings_cls, init_settings)
 
     @property
     def api_name(self) -> str:
@@ -35,34 +44,47 @@ class Settings(ModelSettings, ServingSettings, EngineSettings, BaseSettings):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Flags win over the environment; every wrong value becomes a sentence."""
+    """Flags win over variables, and these over the file that `config` names."""
     try:
         return Settings(**flags)
     except ValidationError as error:
         raise InvalidConfiguration(
             "; ".join(_sentences(error, flags)), hint="Correct the values and start again."
         ) from error
-    except SettingsError as error:
-        raise InvalidConfiguration(
-            f"{error}: a list is written as JSON", hint='Write for example ["a", "b"].'
-        ) from error
 
 
 def _sentences(error: ValidationError, flags: Mapping[str, Any]) -> Iterator[str]:
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"]) or "settings"
-        name = _spelling(field, is_flag=field in flags)
-        yield f"{name} is {problem['input']!r}: {problem['msg']}"
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        if not problem["loc"]:  # of several settings together
+            yield message
+            continue
+        field, *path = problem["loc"]
+        name = "hf_token" if field == "HF_TOKEN" else str(field)
+        origin = origin_of(name, flags)
+        value = _shown(name, problem["input"])
+        yield f"{origin.at(*path)} is {value}: {_corrected(message, problem, origin)}"
 
 
-def _spelling(field: str, *, is_flag: bool) -> str:
-    return flag_of(field) if is_flag else variable_of(field)
+def _shown(field: str, value: Any) -> str:
+    info = Settings.model_fields.get(field)
+    return "not shown" if info is not None and is_secret(info) else repr(value)
 
 
-def flag_of(field: str) -> str:
-    return "--" + field.replace("_", "-")
+def _corrected(message: str, problem: Mapping[str, Any], origin: Origin) -> str:
+    """pydantic speaks of tuples and dictionaries; people write JSON, or YAML in a file."""
+    kind = _WRITTEN.get(problem["type"])
+    if kind is None:
+        return message
+    language = "YAML" if origin.file else "JSON"
+    return f"{kind} is written as {language}, for example {_EXAMPLES[kind]}"
 
 
-def variable_of(field: str) -> str:
-    """The environment variable of a field."""
-    return "HF_TOKEN" if field in {"hf_token", "HF_TOKEN"} else PREFIX + field.upper()
+_WRITTEN = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a table",
+    "mapping_type": "a table",
+}
+_EXAMPLES = {"a list": '["a", "b"]', "a table": '{"a": 1}'}

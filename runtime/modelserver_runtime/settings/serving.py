@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 
 class ServingSettings(BaseModel):
+    config: Path | None = Field(None, description="a YAML file with settings, by these names")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8080, description="port to listen on; 0: any free one"
