@@ -17,14 +17,21 @@ RuntimeFailure
     ├── InvalidRequest        the client must change the request
     ├── ContextLengthExceeded the client must send less
     ├── ModelNotFound         the client must name another model
+    ├── ModelUnavailable      the client may try again later: known, and not in memory
+    ├── Conflict              the state does not allow it
     ├── TaskNotSupported      the client must use another route
     ├── RequestTooLarge       the client must send less
     ├── Overloaded            the client may try again later
+    ├── DeadlineUnreachable   the client may try again later, or give more time
+    ├── QueueTimeout          the client may try again later: nothing was begun
+    ├── CircuitOpen           the client may try again later: the model fails again and again
     ├── NotReady              the client may try again later
+    ├── NotCached             the client wanted only a stored answer
     ├── RequestTimeout        the client may try again, with less
     └── BackendFailure        the server's fault
 """
 
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -94,12 +101,18 @@ class RuntimeCrash(StartupFailure):
     exit_code = 50
 
 
+# The official client of OpenAI waits up to two minutes; half of it, since people wait for it.
+_LONGEST_WAIT_OF_CLIENTS_SECONDS = 60.0
+
+
 class RequestFailure(RuntimeFailure):
     """One request cannot be answered; the message is shown to the client.
 
     `param` is the request field at fault, as a path, or None; `retry_after_seconds` is when trying
-    again makes sense, where that is known.
+    again makes sense, where that is known. `should_retry` overrules what clients do by themselves.
     """
+
+    should_retry: bool | None = None
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
@@ -119,6 +132,12 @@ class ContextLengthExceeded(RequestFailure): ...
 class ModelNotFound(RequestFailure): ...
 
 
+class ModelUnavailable(RequestFailure): ...
+
+
+class Conflict(RequestFailure): ...
+
+
 class TaskNotSupported(RequestFailure): ...
 
 
@@ -131,10 +150,42 @@ class UnsupportedMedia(RequestFailure): ...
 class Overloaded(RequestFailure): ...
 
 
+class DeadlineUnreachable(RequestFailure): ...
+
+
+class QueueTimeout(RequestFailure):
+    should_retry = True
+
+
+class CircuitOpen(RequestFailure):
+    @property
+    def should_retry(self) -> bool:  # type: ignore[override]  # computed instead of set
+        """Clients wait as long as Retry-After says: a minute is borne, more is not."""
+        return (self.retry_after_seconds or 0.0) <= _LONGEST_WAIT_OF_CLIENTS_SECONDS
+
+
 class NotReady(RequestFailure): ...
+
+
+class NotCached(RequestFailure): ...
 
 
 class RequestTimeout(RequestFailure): ...
 
 
-class BackendFailure(RequestFailure): ...
+class FailureClass(StrEnum):
+    """The ways in which a model fails; each has a circuit of its own."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    INVALID_OUTPUT = "invalid_output"
+    STEP_TIMEOUT = "step_timeout"
+    BACKEND_ERROR = "backend_error"
+    GRAMMAR = "grammar"
+
+
+class BackendFailure(RequestFailure):
+    def __init__(
+        self, message: str, *, failure_class: FailureClass = FailureClass.BACKEND_ERROR
+    ) -> None:
+        super().__init__(message)
+        self.failure_class = failure_class

@@ -44,7 +44,7 @@ def a_generation_engine(backend: CountingBackend, *, running: int = 4, waiting: 
         backend,
         limits=SchedulerLimits(max_running=running, max_batch_tokens=8),
         max_waiting=waiting,
-        telemetry=Telemetry(model="test", revision="test"),
+        telemetry=Telemetry().of("test", "test"),
         clock=time.monotonic,
     )
 
@@ -178,7 +178,7 @@ def a_batch_engine(run: Any = doubled, **limits: int) -> BatchEngine[Any]:
         run,
         limits=BatchLimits(**{"max_items": 4, "max_cost": 100, **limits}),
         max_waiting=2,
-        telemetry=Telemetry(model="test", revision="test"),
+        telemetry=Telemetry().of("test", "test"),
         clock=time.monotonic,
         cost=lambda item: len(str(item)),
     )

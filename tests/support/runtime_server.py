@@ -16,7 +16,7 @@ import uvicorn
 from modelserver_runtime.app.application import create_asgi, create_context
 from modelserver_runtime.app.loader import load
 from modelserver_runtime.backends.base import LoadedModel
-from modelserver_runtime.engine.service import ModelService, start_service
+from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.settings import Settings
 
@@ -75,14 +75,7 @@ def running_server(
 
 
 def make_ready(server: RunningServer, model: LoadedModel) -> ModelService:
-    context = server.context
-
-    def start() -> ModelService:
-        service = start_service(model, context.settings, context.telemetry, context.clock)
-        context.lifecycle.became_ready(service)
-        return service
-
-    return server.call(start)
+    return server.call(lambda: server.context.models.start_primary(model))
 
 
 class _ServerThread(threading.Thread):
@@ -106,6 +99,4 @@ class _ServerThread(threading.Thread):
         self._server.force_exit = True
         self.join(30)
         self._context.tokenizing.shutdown()
-        service = self._context.lifecycle.current
-        if service is not None:
-            service.worker.stop(5)
+        self._context.models.stop(5)

@@ -1,5 +1,6 @@
 """All routes as one application."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,8 +8,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from modelserver_runtime import __version__
-from modelserver_runtime.engine.lifecycle import Lifecycle
+from modelserver_runtime.app.loader import DiskLoader
+from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.engine.service import ModelService, start_service
 from modelserver_runtime.engine.worker import Clock
+from modelserver_runtime.models.manager import Loader, ManagerRules, ModelManager
+from modelserver_runtime.models.served import Keeping, ServedModel
 from modelserver_runtime.rest import (
     chat,
     completions,
@@ -29,15 +34,13 @@ from modelserver_runtime.telemetry import Telemetry
 _ROUTERS = (chat, completions, embeddings, models, tasks, generate, health)
 
 
-def create_context(settings: Settings, *, clock: Clock, wall_clock: Clock) -> ServerContext:
-    telemetry = Telemetry(model=settings.metrics_name, revision=settings.revision)
+def create_context(
+    settings: Settings, *, clock: Clock, wall_clock: Clock, loader: Loader | None = None
+) -> ServerContext:
+    telemetry = Telemetry()
     return ServerContext(
         settings=settings,
-        lifecycle=Lifecycle(
-            telemetry=telemetry,
-            clock=clock,
-            step_timeout_seconds=settings.step_timeout_seconds,
-        ),
+        models=_models(settings, telemetry, clock, loader or DiskLoader()),
         telemetry=telemetry,
         clock=clock,
         wall_clock=wall_clock,
@@ -45,6 +48,38 @@ def create_context(settings: Settings, *, clock: Clock, wall_clock: Clock) -> Se
         tokenizing=ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer"),
         created=int(wall_clock()),
     )
+
+
+def _models(settings: Settings, telemetry: Telemetry, clock: Clock, loader: Loader) -> ModelManager:
+    def start(model: ServedModel, loaded: LoadedModel) -> ModelService:
+        return start_service(loaded, model.settings, model.telemetry, clock)
+
+    return ModelManager(
+        list(_known_models(settings, telemetry, clock)),
+        rules=ManagerRules(
+            max_loaded=settings.max_loaded_models,
+            budget_bytes=settings.memory_budget_bytes,
+            load_on_request=settings.load_on_request,
+            failure_pause_seconds=settings.failed_load_pause_seconds,
+            drain_seconds=settings.drain_seconds,
+        ),
+        loader=loader,
+        start=start,
+        telemetry=telemetry,
+        clock=clock,
+    )
+
+
+def _known_models(settings: Settings, telemetry: Telemetry, clock: Clock) -> Iterator[ServedModel]:
+    primary = telemetry.of(settings.metrics_name, settings.revision)
+    yield ServedModel(settings, primary, clock, Keeping(is_primary=True))
+    for extra in settings.models:
+        yield ServedModel(
+            settings.of(extra),
+            telemetry.of(extra.name, settings.revision),
+            clock,
+            Keeping(is_pinned=extra.pinned, is_preloaded=extra.preload),
+        )
 
 
 def create_app(context: ServerContext) -> FastAPI:

@@ -17,10 +17,14 @@ from modelserver_runtime.artifacts import (
 )
 from modelserver_runtime.backends.base import LoadedModel
 from modelserver_runtime.backends.detection import identify
+from modelserver_runtime.backends.machine import available_memory_bytes
 from modelserver_runtime.errors import LoadTimeout, RuntimeCrash, StartupFailure
+from modelserver_runtime.models.estimate import estimate_bytes
 from modelserver_runtime.settings import Settings
 
 log = logging.getLogger(__name__)
+
+HUB_SCHEME = "hf://"
 
 type Load = Callable[[Settings, Progress], LoadedModel]
 
@@ -67,6 +71,45 @@ def source_of(settings: Settings) -> ModelSource:
     return ModelSource(uri=settings.model_uri, revision=settings.model_revision, policy=policy)
 
 
+def load_to_stay(load_model: Load) -> Load:
+    """For a model that is never unloaded: what was made until then is no garbage, ever."""
+
+    def load_and_freeze(settings: Settings, progress: Progress) -> LoadedModel:
+        model = load_model(settings, progress)
+        gc.collect()
+        gc.freeze()
+        return model
+
+    return load_and_freeze
+
+
+class DiskLoader:
+    """See `models.manager.Loader`: for the models beside the primary."""
+
+    def __init__(self, load_model: Load = load) -> None:
+        self._load = load_model
+
+    async def fetch(self, settings: Settings, progress: Progress) -> None:
+        await asyncio.to_thread(self._fetch, settings, progress)
+
+    def _fetch(self, settings: Settings, progress: Progress) -> None:
+        source = source_of(settings)
+        if settings.model_uri.startswith(HUB_SCHEME):
+            progress.enter(Phase.FETCHING)
+            directory, hub = settings.model_directory, hub_of(settings)
+            fetch(source, directory=directory, hub=hub, progress=progress)
+        check_directory(settings.model_directory, policy=source.policy)
+
+    def estimate_bytes(self, settings: Settings) -> int:
+        return estimate_bytes(settings)
+
+    def free_bytes(self) -> int:
+        return available_memory_bytes()
+
+    async def load(self, settings: Settings, progress: Progress) -> LoadedModel:
+        return await load_in_thread(self._load, settings, progress)
+
+
 async def load_in_thread(load_model: Load, settings: Settings, progress: Progress) -> LoadedModel:
     """Every failure is a StartupFailure; a thread that is too late is left behind."""
     loop = asyncio.get_running_loop()
@@ -75,8 +118,6 @@ async def load_in_thread(load_model: Load, settings: Settings, progress: Progres
     def work() -> None:
         try:
             model = load_model(settings, progress)
-            gc.collect()
-            gc.freeze()
         except StartupFailure as failure:
             _settle(loop, result, failure)
         except Exception as error:

@@ -20,9 +20,9 @@ import uvicorn
 
 from modelserver_runtime.app.application import create_asgi, create_context
 from modelserver_runtime.app.listening import BACKLOG
-from modelserver_runtime.app.loader import Load, load_in_thread
+from modelserver_runtime.app.loader import Load, load_in_thread, load_to_stay
 from modelserver_runtime.artifacts import print_progress
-from modelserver_runtime.engine.service import ModelService, start_service
+from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.errors import RuntimeCrash, StartupFailure
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.settings import Settings
@@ -104,8 +104,7 @@ class _Process:
             self._stop_worker()
 
     def _stop_worker(self) -> None:
-        if (service := self._context.lifecycle.current) is not None:
-            service.worker.stop(_WORKER_STOP_SECONDS)
+        self._context.models.stop(_WORKER_STOP_SECONDS)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._signal is not None:
@@ -119,17 +118,22 @@ class _Process:
         lifecycle, settings = self._context.lifecycle, self._settings
         with print_progress(lifecycle.progress, self._say):
             loading = asyncio.ensure_future(
-                load_in_thread(load_model, settings, lifecycle.progress)
+                load_in_thread(load_to_stay(load_model), settings, lifecycle.progress)
             )
             await _first_of(loading, self._stop)
+            if loading.done() and not loading.exception():
+                await self._preload()
         if not loading.done():
             loading.cancel()
             self._say("Ended before the model was loaded")
             return None
-        model = loading.result()
-        service = start_service(model, settings, self._context.telemetry, self._context.clock)
-        lifecycle.became_ready(service)
-        return service
+        return self._context.models.start_primary(loading.result())
+
+    async def _preload(self) -> None:
+        """A server is ready only with the models that it was told to have from the start."""
+        preloading = asyncio.ensure_future(self._context.models.preload())
+        await _first_of(preloading, self._stop)
+        preloading.cancel()
 
     def _announce(self, service: ModelService, url: str) -> None:
         what = service.description
@@ -152,7 +156,7 @@ class _Process:
         total = self._settings.drain_seconds
         # The requests that run when the listener closes keep half of the time at least.
         lame_duck = 0.0 if is_interactive else min(self._settings.lame_duck_seconds, total / 2)
-        self._context.lifecycle.begin_drain()
+        self._context.models.begin_drain()
         self._say(f"Draining for at most {total:.0f} s; a second signal ends at once")
         await asyncio.wait({serving}, timeout=lame_duck)
         self._listener.end(total - lame_duck)

@@ -2,8 +2,10 @@
 
 from modelserver_runtime.artifacts.directory import check_directory
 from modelserver_runtime.artifacts.fetch import Tuning, fetch, resolve
+from modelserver_runtime.artifacts.manifest import read_manifest
 from modelserver_runtime.artifacts.progress import Phase, Progress, ProgressReport
 from modelserver_runtime.artifacts.report import line_of, print_progress, serve_progress
+from modelserver_runtime.artifacts.safetensors_header import tensor_bytes
 from modelserver_runtime.artifacts.source import (
     HUB,
     ArtifactPolicy,
@@ -33,7 +35,9 @@ __all__ = [
     "line_of",
     "parse_uri",
     "print_progress",
+    "read_manifest",
     "repository_of",
     "resolve",
     "serve_progress",
+    "tensor_bytes",
 ]

@@ -132,8 +132,28 @@ class TextStream(Protocol):
         ...
 
 
+class ResponseParser(Protocol):
+    """Splits an answer into the regions that the model's files describe.
+
+    Events are mappings with a `type` of region_open, region_chunk or region_close and a `field`
+    such as content, reasoning_content or tool_calls. Both methods raise ValueError on an answer
+    that does not have the described form.
+    """
+
+    def feed(self, text: str) -> Sequence[Mapping[str, Any]]: ...
+
+    def finalize(self) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+        """The whole message, and the last events."""
+        ...
+
+
 class Tokenizer(Protocol):
     """May be called by any thread."""
+
+    @property
+    def chat_template(self) -> str:
+        """The source of the template, or of all of them; empty without one."""
+        ...
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]: ...
 
@@ -155,6 +175,12 @@ class Tokenizer(Protocol):
         """Raises InvalidRequest if the model has no chat template, or if its template refuses."""
         ...
 
+    def response_parser(
+        self, prompt: str, tools: Sequence[Mapping[str, Any]]
+    ) -> ResponseParser | None:
+        """None if the model's files do not say how its answers are to be read."""
+        ...
+
 
 class GrammarCompiler(Protocol):
     """May be called by any thread."""
@@ -165,6 +191,10 @@ class GrammarCompiler(Protocol):
 
     def marker(self, text: str) -> str:
         """How a grammar in Lark writes `text`, which may be a token of its own."""
+        ...
+
+    def json_rule(self, schema: Mapping[str, Any]) -> str:
+        """How a grammar in Lark writes a JSON value of this schema."""
         ...
 
 
@@ -244,7 +274,7 @@ class EmbeddingBackend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """What is said about a loaded model."""
+    """What is said about a loaded model; `memory_bytes` are those of its weights and buffers."""
 
     task: Task
     architecture: str
@@ -252,6 +282,7 @@ class ModelDescription:
     dtype: str
     device: str
     threads: int
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

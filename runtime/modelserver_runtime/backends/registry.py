@@ -63,6 +63,7 @@ def _describe(model: PreTrainedModel, identity: Identity, threads: int) -> Model
         dtype=str(model.dtype).removeprefix("torch."),
         device=str(model.device),
         threads=threads,
+        memory_bytes=model.get_memory_footprint(),
     )
 
 

@@ -12,7 +12,7 @@ from modelserver_runtime.engine.engine import DIED
 from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.worker import Clock, Worker
 from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.telemetry import ModelTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class BatchSteps[Item]:
         self,
         run: Callable[[Sequence[Item]], Sequence[Any]],
         limits: BatchLimits,
-        telemetry: Telemetry,
+        telemetry: ModelTelemetry,
         clock: Clock,
     ) -> None:
         self._run = run
@@ -144,7 +144,7 @@ class BatchEngine[Item]:
         *,
         limits: BatchLimits,
         max_waiting: int,
-        telemetry: Telemetry,
+        telemetry: ModelTelemetry,
         clock: Clock,
         cost: Callable[[Item], int] = lambda _: 1,
     ) -> None:

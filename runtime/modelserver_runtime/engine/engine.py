@@ -19,7 +19,7 @@ from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.engine.worker import Clock, Worker
 from modelserver_runtime.errors import BackendFailure, RequestTimeout
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.telemetry import ModelTelemetry
 
 type Deltas = AsyncGenerator[tuple[int, Delta]]
 
@@ -38,7 +38,7 @@ class GenerationEngine:
         *,
         limits: SchedulerLimits,
         max_waiting: int,
-        telemetry: Telemetry,
+        telemetry: ModelTelemetry,
         clock: Clock,
     ) -> None:
         self.backend = backend

@@ -15,7 +15,7 @@ from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Schedule, Scheduler
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.telemetry import ModelTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class GenerationSteps:
         self,
         backend: GenerationBackend,
         scheduler: Scheduler,
-        telemetry: Telemetry,
+        telemetry: ModelTelemetry,
         clock: Clock,
     ) -> None:
         self._backend = backend

@@ -10,7 +10,7 @@ from modelserver_runtime.artifacts import Phase, Progress, ProgressReport
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import NotReady, StartupFailure
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.telemetry import ModelTelemetry
 
 # Clients are asked to come back after this while the model loads.
 _RETRY_SECONDS = 5
@@ -27,7 +27,9 @@ class Health:
 class Lifecycle:
     """Used on the event loop; `progress` may be written by the thread that loads."""
 
-    def __init__(self, *, telemetry: Telemetry, clock: Clock, step_timeout_seconds: float) -> None:
+    def __init__(
+        self, *, telemetry: ModelTelemetry, clock: Clock, step_timeout_seconds: float
+    ) -> None:
         self.progress = Progress(phase=Phase.LOADING, clock=clock)
         self.failure: StartupFailure | None = None
         self._telemetry = telemetry

@@ -17,7 +17,7 @@ from modelserver_runtime.engine.scheduler import SchedulerLimits
 from modelserver_runtime.engine.worker import AnyWorker, Clock
 from modelserver_runtime.errors import TaskNotSupported
 from modelserver_runtime.settings import Settings, Task
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.telemetry import ModelTelemetry
 
 _ROUTES = {
     Task.TEXT_GENERATION: "/v1/chat/completions, /v1/completions and /generate",
@@ -71,7 +71,7 @@ class ModelService:
 
 
 def start_service(
-    model: LoadedModel, settings: Settings, telemetry: Telemetry, clock: Clock
+    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
 ) -> ModelService:
     """Starts the model's thread; must be called on the event loop."""
     match model.description.task:
@@ -84,7 +84,7 @@ def start_service(
 
 
 def _start_generation(
-    model: LoadedModel, settings: Settings, telemetry: Telemetry, clock: Clock
+    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
 ) -> ModelService:
     backend: GenerationBackend = model.backend  # type: ignore[assignment]  # by its task
     engine = GenerationEngine(
@@ -102,7 +102,7 @@ def _start_generation(
 
 
 def _start_embeddings(
-    model: LoadedModel, settings: Settings, telemetry: Telemetry, clock: Clock
+    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
 ) -> ModelService:
     backend: EmbeddingBackend = model.backend  # type: ignore[assignment]  # by its task
     engine: BatchEngine[EmbeddingItem] = BatchEngine(
@@ -118,7 +118,7 @@ def _start_embeddings(
 
 
 def _start_tasks(
-    model: LoadedModel, settings: Settings, telemetry: Telemetry, clock: Clock
+    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
 ) -> ModelService:
     backend: BatchBackend = model.backend  # type: ignore[assignment]  # by its task
     engine: BatchEngine[TaskItem] = BatchEngine(

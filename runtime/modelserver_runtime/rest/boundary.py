@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestTooLarge
+from modelserver_runtime.models.leases import Leases, leasing
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.errors import CLIENT_CLOSED_REQUEST, internal_error, response_of
 
@@ -44,13 +45,16 @@ class _Exchange:
         self._status = 0
         self._began = context.clock()
         self._request_id = _request_id(Headers(scope=scope))
+        self._leases = Leases()
 
     async def run(self, receive: Receive, send: Send) -> None:
-        self._context.telemetry.in_flight.inc()
+        in_flight = self._context.primary.telemetry.in_flight
+        in_flight.inc()
         try:
-            await self._answer(receive, self._sender(send))
+            with leasing() as self._leases:
+                await self._answer(receive, self._sender(send))
         finally:
-            self._context.telemetry.in_flight.dec()
+            in_flight.dec()
             self._note()
 
     async def _answer(self, receive: Receive, send: Send) -> None:
@@ -85,7 +89,8 @@ class _Exchange:
         route = _route_of(self._scope)
         status = self._status or CLIENT_CLOSED_REQUEST
         seconds = self._context.clock() - self._began
-        self._context.telemetry.observe_request(route, status, seconds)
+        model = self._leases.model or self._context.primary
+        model.telemetry.observe_request(route, status, seconds)
         level = logging.DEBUG if route in _PROBES else logging.INFO
         log.log(
             level,

@@ -14,6 +14,7 @@ from modelserver_runtime.engine.engine import Deltas, GenerationEngine
 from modelserver_runtime.engine.output import Delta, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
+from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.rest.collecting import Collected, UsageCounter, collect, usage_of
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
@@ -65,10 +66,10 @@ async def create_completion(
     body: CompletionRequest, request: Request, context: Context
 ) -> Completion | Response:
     ticket = context.ticket()
-    context.require_model(body.model)
     context.require_few(len(body.prompt), "prompt")
     _require_consistent(body)
-    prepared = await _prepare(body, context, ticket)
+    model = await context.model(body.model, deadline=ticket.deadline)
+    prepared = await _prepare(body, context, model, ticket)
     if body.stream:
         return EventStream(_events(prepared))
     answers = await until_disconnect(
@@ -86,8 +87,10 @@ def _require_consistent(body: CompletionRequest) -> None:
         raise InvalidRequest("max_tokens 0 makes sense only with echo: true", param="max_tokens")
 
 
-async def _prepare(body: CompletionRequest, context: ServerContext, ticket: Ticket) -> _Prepared:
-    engine = context.service.generation
+async def _prepare(
+    body: CompletionRequest, context: ServerContext, model: ServedModel, ticket: Ticket
+) -> _Prepared:
+    engine = model.service.generation
     prompts = await context.in_thread(_prompts, body, engine)
     choices = [prompt for prompt in prompts for _ in range(body.n or 1)]
     sampling = replace(
@@ -106,7 +109,7 @@ async def _prepare(body: CompletionRequest, context: ServerContext, ticket: Tick
         choices=choices,
         requests=requests,
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
-        head=_head(body, context),
+        head=_head(body, context, model),
     )
 
 
@@ -153,13 +156,15 @@ def _request(
     )
 
 
-def _head(body: CompletionRequest, context: ServerContext) -> Mapping[str, Any]:
+def _head(
+    body: CompletionRequest, context: ServerContext, model: ServedModel
+) -> Mapping[str, Any]:
     return {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",
         "created": int(context.wall_clock()),
         "model": body.model,
-        "system_fingerprint": context.fingerprint,
+        "system_fingerprint": model.fingerprint,
     }
 
 

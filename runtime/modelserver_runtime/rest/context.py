@@ -1,11 +1,11 @@
 """What the routes are made of: settings, the model's life, metrics, a clock."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
@@ -13,11 +13,22 @@ from modelserver_runtime.engine.lifecycle import Lifecycle
 from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
-from modelserver_runtime.errors import InvalidRequest, ModelNotFound, UnsupportedMedia
+from modelserver_runtime.errors import InvalidRequest, UnsupportedMedia
+from modelserver_runtime.models.leases import current_leases
+from modelserver_runtime.models.manager import ModelManager
+from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.telemetry import Telemetry
 
 JSON = "application/json"
+
+
+class ModelUser(Protocol):
+    """Who asks for a model, as far as a model's name matters."""
+
+    def require_model(self, names: Sequence[str]) -> None:
+        """Raises AccessDenied unless one of a model's names may be used."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +39,7 @@ class ServerContext:
     """
 
     settings: Settings
-    lifecycle: Lifecycle
+    models: ModelManager
     telemetry: Telemetry
     clock: Clock
     wall_clock: Clock
@@ -36,26 +47,37 @@ class ServerContext:
     created: int
 
     @property
-    def fingerprint(self) -> str:
-        """Changes when the answers may: OpenAI's `system_fingerprint`."""
-        return f"fp_{self.settings.revision}"
+    def primary(self) -> ServedModel:
+        """The model that the server is made for; its health is the server's."""
+        return self.models.primary
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        return self.primary.lifecycle
 
     @property
     def service(self) -> ModelService:
-        return self.lifecycle.service
+        return self.primary.service
+
+    async def model(
+        self, name: str | None, caller: ModelUser | None = None, *, deadline: float | None = None
+    ) -> ServedModel:
+        """The model of this name (None: the primary), in memory until the exchange is over.
+
+        Loads it if need be, until `deadline`, a reading of the clock.
+        """
+        model = self.primary if name is None else self.models.find(name)
+        if caller is not None:
+            caller.require_model(model.names)
+        latest = self.clock() + self.settings.request_timeout_seconds
+        lease = await self.models.lease(model, deadline=deadline or latest)
+        current_leases().add(lease)
+        return model
 
     def ticket(self) -> Ticket:
         """Of a request that has just come."""
         now = self.clock()
         return Ticket(arrived=now, deadline=now + self.settings.request_timeout_seconds)
-
-    def require_model(self, name: str) -> None:
-        names = self.settings.api_names
-        if name not in names:
-            raise ModelNotFound(
-                f"The model {name!r} does not exist; this server has {', '.join(names)}",
-                param="model",
-            )
 
     def require_few(self, count: int, param: str) -> None:
         most = self.settings.max_list_items

@@ -29,13 +29,13 @@ async def create_embeddings(
     body: EmbeddingRequest, request: Request, context: Context
 ) -> EmbeddingList:
     ticket = context.ticket()
-    context.require_model(body.model)
     context.require_few(len(body.input), "input")
-    service = context.service.embeddings
+    model = await context.model(body.model, deadline=ticket.deadline)
+    service = model.service.embeddings
     _require_dimensions(body.dimensions, service.backend.limits)
     items = await context.in_thread(_items, body.input, service.backend)
     tokens = sum(len(item.token_ids) for item in items)
-    context.telemetry.prompt_tokens.inc(tokens)
+    model.telemetry.prompt_tokens.inc(tokens)
     vectors = await until_disconnect(request.receive, service.engine.run(items, ticket))
     return EmbeddingList(
         data=[_embedding(body, index, vector) for index, vector in enumerate(vectors)],

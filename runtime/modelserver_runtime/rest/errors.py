@@ -12,11 +12,16 @@ from starlette.exceptions import HTTPException
 
 from modelserver_runtime.errors import (
     BackendFailure,
+    CircuitOpen,
+    Conflict,
     ContextLengthExceeded,
+    DeadlineUnreachable,
     InvalidRequest,
     ModelNotFound,
+    ModelUnavailable,
     NotReady,
     Overloaded,
+    QueueTimeout,
     RequestFailure,
     RequestTimeout,
     RequestTooLarge,
@@ -48,11 +53,17 @@ TABLE: Mapping[type[RequestFailure], Mapped] = {
     ContextLengthExceeded: Mapped(status=400, type=_INVALID, code="context_length_exceeded"),
     TaskNotSupported: Mapped(status=400, type=_INVALID, code="task_not_supported"),
     ModelNotFound: Mapped(status=404, type=_INVALID, code="model_not_found"),
+    Conflict: Mapped(status=409, type=_INVALID, code="conflict"),
     RequestTooLarge: Mapped(status=413, type=_INVALID, code="request_too_large"),
     UnsupportedMedia: Mapped(status=415, type=_INVALID, code="unsupported_media_type"),
     Overloaded: Mapped(status=429, type="rate_limit_error", code="queue_full"),
+    DeadlineUnreachable: Mapped(status=429, type="rate_limit_error", code="deadline_unreachable"),
     BackendFailure: Mapped(status=500, type="server_error", code="backend_failure"),
     NotReady: Mapped(status=503, type="server_error", code="not_ready"),
+    ModelUnavailable: Mapped(status=503, type="server_error", code="model_unavailable"),
+    CircuitOpen: Mapped(status=503, type="server_error", code="circuit_open"),
+    # Nothing was begun, so it may be sent again; 408 would blame the client for being slow.
+    QueueTimeout: Mapped(status=504, type="server_error", code="queue_timeout"),
     # The same request would take as long again.
     RequestTimeout: Mapped(status=504, type="server_error", code="timeout", should_retry=False),
 }
@@ -75,8 +86,10 @@ def response_of(failure: RequestFailure) -> Response:
     headers = {}
     if failure.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(failure.retry_after_seconds))
-    if mapped.should_retry is not None:
-        headers["x-should-retry"] = str(mapped.should_retry).lower()
+        headers["retry-after-ms"] = str(math.ceil(failure.retry_after_seconds * 1000))
+    should_retry = mapped.should_retry if failure.should_retry is None else failure.should_retry
+    if should_retry is not None:
+        headers["x-should-retry"] = str(should_retry).lower()
     return _response(mapped.status, detail_of(failure), headers)
 
 

@@ -26,7 +26,8 @@ async def generate(
     body: GenerateRequest, request: Request, context: Context
 ) -> GenerateAnswer | Response:
     ticket = context.ticket()
-    engine = context.service.generation
+    model = await context.model(body.model, deadline=ticket.deadline)
+    engine = model.service.generation
     prepared = await _prepare(body, context, engine)
     if body.stream:
         return EventStream(_events(engine, prepared, ticket))

@@ -31,10 +31,12 @@ _MEDIA = ("image/", "audio/", "video/", "application/octet-stream", "application
 @router.post("/predict")
 async def predict(request: Request, context: Context) -> Prediction:
     ticket = context.ticket()
-    service = context.service
+    envelope = await _envelope(request)
+    service = (await context.model(envelope.model, deadline=ticket.deadline)).service
     engine = service.tasks
     schema = TASK_SCHEMAS[service.description.task]
-    item = _item(schema, await _envelope(request, schema))
+    _require_content_type(_content_type(request), schema)
+    item = _item(schema, envelope)
     [answer] = await until_disconnect(request.receive, engine.run([item], ticket))
     if isinstance(answer, RequestFailure):
         raise answer
@@ -46,7 +48,7 @@ async def batch_predict(body: BatchEnvelope, request: Request, context: Context)
     """Each input succeeds or fails by itself; results are in the order of the inputs."""
     ticket = context.ticket()
     context.require_few(len(body.inputs), "inputs")
-    service = context.service
+    service = (await context.model(body.model, deadline=ticket.deadline)).service
     engine = service.tasks
     items = _items(service, body)
     good = [item for item in items if isinstance(item, TaskItem)]
@@ -58,13 +60,24 @@ async def batch_predict(body: BatchEnvelope, request: Request, context: Context)
     )
 
 
-async def _envelope(request: Request, schema: TaskSchema) -> PredictEnvelope:
-    """JSON, or for images and sound the file itself with its parameters in the query."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == JSON:
+async def _envelope(request: Request) -> PredictEnvelope:
+    """JSON, or a file itself with what else there is to say in the query."""
+    if _content_type(request) == JSON:
         return _parsed(PredictEnvelope, await request.body())
-    if schema.is_media and kind.startswith(_MEDIA):
-        return PredictEnvelope(inputs=await request.body(), parameters=_query(request))
+    return PredictEnvelope(
+        model=request.query_params.get("model"),
+        inputs=await request.body(),
+        parameters=_query(request),
+    )
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _require_content_type(kind: str, schema: TaskSchema) -> None:
+    if kind == JSON or (schema.is_media and kind.startswith(_MEDIA)):
+        return
     accepted = f"{JSON} or the file's own, such as image/png" if schema.is_media else JSON
     found = f"Content-Type is {kind}" if kind else "There is no Content-Type"
     raise UnsupportedMedia(f"{found}; send {accepted}")
@@ -73,7 +86,7 @@ async def _envelope(request: Request, schema: TaskSchema) -> PredictEnvelope:
 def _query(request: Request) -> dict[str, Any]:
     """Parameters of a list type may be repeated: ?candidate_labels=cat&candidate_labels=dog."""
     values: dict[str, Any] = {}
-    for name in request.query_params:
+    for name in request.query_params.keys() - {"model"}:
         given = request.query_params.getlist(name)
         values[name] = given if len(given) > 1 or name == "candidate_labels" else given[0]
     return values

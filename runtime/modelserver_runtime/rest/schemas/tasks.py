@@ -249,13 +249,18 @@ TASK_SCHEMAS: Mapping[Task, TaskSchema] = {
 
 
 class PredictEnvelope(RequestBody):
-    """What every task's body has in common; the inputs are judged by the task's own schema."""
+    """What every task's body has in common; the inputs are judged by the task's own schema.
 
+    Without `model` the server's own one is meant.
+    """
+
+    model: str | None = None
     inputs: Any
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class BatchEnvelope(RequestBody):
+    model: str | None = None
     inputs: Annotated[list[Any], Field(min_length=1)]
     parameters: dict[str, Any] = Field(default_factory=dict)
 
