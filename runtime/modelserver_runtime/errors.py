@@ -101,8 +101,8 @@ class RuntimeCrash(StartupFailure):
     exit_code = 50
 
 
-# The official client of OpenAI waits up to two minutes; half of it, since people wait for it.
-_LONGEST_WAIT_OF_CLIENTS_SECONDS = 60.0
+# The official client of OpenAI would wait up to two minutes; people wait for it, so half of that.
+_LONGEST_WAIT_SECONDS = 60.0
 
 
 class RequestFailure(RuntimeFailure):
@@ -158,10 +158,11 @@ class QueueTimeout(RequestFailure):
 
 
 class CircuitOpen(RequestFailure):
-    @property
-    def should_retry(self) -> bool:  # type: ignore[override]  # computed instead of set
-        """Clients wait as long as Retry-After says: a minute is borne, more is not."""
-        return (self.retry_after_seconds or 0.0) <= _LONGEST_WAIT_OF_CLIENTS_SECONDS
+    """Clients wait as long as they are told before they retry, if that is not too long."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.should_retry = retry_after_seconds <= _LONGEST_WAIT_SECONDS
 
 
 class NotReady(RequestFailure): ...
