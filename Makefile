@@ -53,6 +53,9 @@ e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
 crds: .venv/.dev ## regenerate crds/ and docs/api.md from the operator's types
 	$(PY) -m modelserver_operator.apis.generate
 
+reference: .venv/.dev ## regenerate docs/settings.md from the runtime's settings
+	@$(PY) -m modelserver_runtime.settings.reference > docs/settings.md
+
 images: .venv/.demo ## build both images
 	@$(PY) -m devcluster images
 
@@ -62,4 +65,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e crds images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e crds reference images locks bench

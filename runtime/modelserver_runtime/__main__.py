@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.loader import fetch_then_load, hub_of, load, source_of
@@ -24,13 +23,11 @@ from modelserver_runtime.artifacts import (
     serve_progress,
 )
 from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
-from modelserver_runtime.settings import (
-    PREFIX,
-    Settings,
-    flag_of,
-    load_settings,
-    variable_of,
-)
+from modelserver_runtime.logs import install_logging
+from modelserver_runtime.settings import PREFIX, Settings, load_settings
+from modelserver_runtime.settings.flags import add_flags, settings_given
+from modelserver_runtime.settings.names import advice, flag_of
+from modelserver_runtime.settings.strangers import unknown_variables
 
 log = logging.getLogger("modelserver_runtime")
 
@@ -51,7 +48,10 @@ _COMMANDS = {
     "fetch": "bring a model from the hub into a directory",
     "resolve": "say which commit a branch or tag of a model is",
 }
-_EPILOGUE = "Every flag can also be set by the variable behind it; a flag wins."
+_EPILOGUE = (
+    "Every flag can also be set by the variable behind it, and in the file of --config; a flag "
+    "wins over a variable, and a variable over the file."
+)
 
 
 def main() -> NoReturn:
@@ -80,12 +80,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(command: str, flags: Mapping[str, Any]) -> int:
     settings = load_settings(**_settings_of(flags))
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    _quiet_libraries()
+    install_logging(settings, sys.stderr)
+    for sentence in unknown_variables(os.environ, Settings.model_fields):
+        log.warning(sentence)
     match command:
         case "serve":
             _serve(settings, is_fetching=str(flags.get("model") or "").startswith(_HUB))
@@ -97,14 +94,9 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
 
 
 def _settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what was given, so that the environment keeps its say."""
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = settings_given(flags)
     model = given.pop("model", None)
-    if model is not None:
-        given |= _model_settings(model)
-    if "aliases" in given:
-        given["aliases"] = [alias for alias in given["aliases"].split(",") if alias]
-    return given
+    return given if model is None else given | _model_settings(model)
 
 
 def _model_settings(model: str) -> dict[str, Any]:
@@ -121,7 +113,15 @@ def _model_settings(model: str) -> dict[str, Any]:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # A flag that is cut short would change its meaning when a longer one is added.
+        super().__init__(**{"allow_abbrev": False, **options})
+
     def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        if message.startswith("unrecognized arguments: --"):
+            meant = advice(unknown, ["--model", *map(flag_of, Settings.model_fields)])
+            message = f"{unknown} is no flag; {meant}"
         raise InvalidConfiguration(message, hint=f"See {self.prog} --help.")
 
 
@@ -134,7 +134,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
         command = commands.add_parser(
-            name, help=text, description=text.capitalize(), epilog=_EPILOGUE
+            name,
+            help=text,
+            usage=f"modelserver-runtime {name} [--model MODEL] [settings]",
+            description=text[0].upper() + text[1:],
+            epilog=_EPILOGUE,
         )
         _add_flags(command, name)
     return parser
@@ -143,38 +147,15 @@ def _parser() -> argparse.ArgumentParser:
 def _add_flags(parser: argparse.ArgumentParser, command: str) -> None:
     what = "directory, or hf://ORGANISATION/NAME" if command == "serve" else "hf://..."
     parser.add_argument("--model", help=f"{what} (short for --model-uri and --model-directory)")
-    for name, field in Settings.model_fields.items():
-        # A secret on the command line is seen by everybody on the machine.
-        if name == "hf_token" or (command != "serve" and name not in _ARTIFACT_FIELDS):
-            continue
-        choices = _choices(field.annotation)
-        text = f"{field.description} [{variable_of(name)}, now {_shown(field.default)}]"
-        options: dict[str, Any] = {"help": text.replace("%", "%%"), "dest": name}
-        if field.annotation is bool:
-            options |= {"nargs": "?", "const": "true", "metavar": "true|false"}
-        elif choices:
-            options |= {"choices": choices, "metavar": "|".join(choices)}
-        else:
-            options |= {"metavar": name.rpartition("_")[2].upper()}
-        parser.add_argument(flag_of(name), **options)
+    add_flags(parser, only=None if command == "serve" else _ARTIFACT_FIELDS)
 
 
 _ARTIFACT_FIELDS = frozenset(
     {
         *("model_uri", "model_revision", "model_directory", "allow_pickle", "trust_remote_code"),
-        *("hub_endpoint", "host", "port", "termination_log", "log_level"),
+        *("hub_endpoint", "host", "port", "termination_log", "log_level", "log_format", "config"),
     }
 )
-
-
-def _choices(annotation: Any) -> list[str]:
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return [str(member) for member in annotation]
-    return [str(value) for value in get_args(annotation) if isinstance(value, str)]
-
-
-def _shown(default: Any) -> str:
-    return json.dumps(default, default=str) if default != () else "[]"
 
 
 def _serve(settings: Settings, *, is_fetching: bool) -> None:
@@ -246,12 +227,6 @@ def _terminal_message(content: Mapping[str, Any]) -> None:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _quiet_libraries() -> None:
-    """Their progress bars and advice are for notebooks."""
-    for name in ("httpx", "httpx2", "httpcore", "uvicorn", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

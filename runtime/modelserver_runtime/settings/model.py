@@ -37,9 +37,7 @@ class ModelSettings(BaseModel):
     served_name: str = Field(
         "", description="name of the model in the API; default: the directory's name"
     )
-    aliases: tuple[str, ...] = Field(
-        (), description="more names of the model in the API, a JSON list"
-    )
+    aliases: tuple[str, ...] = Field((), description="more names of the model in the API")
     task: Task = Field(
         Task.AUTO, description="what the model is served for; Auto reads its config.json"
     )

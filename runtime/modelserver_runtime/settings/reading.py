@@ -3,19 +3,30 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelserver_runtime.errors import InvalidConfiguration
+from modelserver_runtime.settings.boundary import BoundarySettings
 from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
 from modelserver_runtime.settings.model import ModelSettings
+from modelserver_runtime.settings.models import ExtraModel, SeveralModelsSettings
 from modelserver_runtime.settings.names import PREFIX
 from modelserver_runtime.settings.serving import ServingSettings
 from modelserver_runtime.settings.sources import Origin, origin_of, sources_of
+from modelserver_runtime.settings.telemetry import TelemetrySettings
 
 
-class Settings(ModelSettings, ServingSettings, EngineSettings, BaseSettings):
+class Settings(
+    ModelSettings,
+    SeveralModelsSettings,
+    ServingSettings,
+    BoundarySettings,
+    EngineSettings,
+    TelemetrySettings,
+    BaseSettings,
+):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True
     )
@@ -28,6 +39,32 @@ class Settings(ModelSettings, ServingSettings, EngineSettings, BaseSettings):
         **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return sources_of(settings_cls, init_settings)
+
+    @model_validator(mode="after")
+    def _require_different_names(self) -> "Settings":
+        names = [*self.api_names, *(name for extra in self.models for name in extra.names)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice and self.models:
+            raise ValueError(f"two models have the name {twice[0]}; every name must be one model's")
+        return self
+
+    def of(self, extra: ExtraModel) -> "Settings":
+        """The settings of one of the other models: its own files and names, all else the same."""
+        return self.model_copy(
+            update={
+                "model_uri": extra.uri,
+                "model_revision": extra.revision,
+                "model_directory": extra.directory_under(self.models_directory),
+                "name": extra.name,
+                "served_name": extra.name,
+                "aliases": extra.aliases,
+                "task": extra.task,
+                "dtype": extra.dtype,
+                "max_model_length": extra.max_model_length,
+                "load_timeout_seconds": self.model_load_timeout_seconds,
+                "models": (),
+            }
+        )
 
     @property
     def api_name(self) -> str:

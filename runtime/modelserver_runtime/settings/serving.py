@@ -1,7 +1,7 @@
-"""How the process listens, starts, ends and logs."""
+"""How the process listens, starts and ends."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -36,7 +36,4 @@ class ServingSettings(BaseModel):
     )
     termination_log: Path = Field(
         Path("/dev/termination-log"), description="file for the last message, one JSON object"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="what is logged"
     )

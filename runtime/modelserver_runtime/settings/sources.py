@@ -19,6 +19,7 @@ from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.settings.names import (
     OLDER_PREFIX,
     PREFIX,
+    STANDARD,
     advice,
     flag_of,
     variable_of,
@@ -30,7 +31,7 @@ FILE_FIELD = "config"
 
 
 class _Variables(EnvSettingsSource):
-    """Leaves a text that is not JSON to the field's own check, whose sentence names the variable."""
+    """Leaves a text that is not JSON to the field's own check, which names the variable."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -50,8 +51,14 @@ def sources_of(
         flags,
         _Variables(settings, env_prefix=PREFIX),
         _Variables(settings, env_prefix=OLDER_PREFIX),
+        InitSettingsSource(settings, init_kwargs=_standard()),
         InitSettingsSource(settings, init_kwargs=content),
     )
+
+
+def _standard() -> dict[str, str]:
+    found = {field: os.environ.get(name, "") for field, name in STANDARD.items()}
+    return {field: text for field, text in found.items() if text}
 
 
 def settings_file(flags: Mapping[str, Any]) -> Path | None:
