@@ -187,10 +187,10 @@ class ModelManager:
             raise self._unavailable(model)
 
     def _refuse_during_pause(self, model: ServedModel) -> None:
-        if model.load_failure is not None and self._pause_left(model) > 0:
+        if model.load_failure is not None and self.pause_left(model) > 0:
             raise self._unavailable(model)
 
-    def _pause_left(self, model: ServedModel) -> float:
+    def pause_left(self, model: ServedModel) -> float:
         """Seconds; a lack of room may be over at any time, so that it is not waited for."""
         if model.load_failure is None or isinstance(model.load_failure.failure, RequestFailure):
             return 0.0
@@ -201,7 +201,7 @@ class ModelManager:
         return ModelUnavailable(
             f"The model {model.name} could not be loaded: {reason}",
             param="model",
-            retry_after_seconds=max(_RETRY_SECONDS, self._pause_left(model)),
+            retry_after_seconds=max(_RETRY_SECONDS, self.pause_left(model)),
         )
 
     def _loading(self, model: ServedModel) -> "asyncio.Task[None]":

@@ -18,7 +18,7 @@ log = logging.getLogger("modelserver_runtime.access")
 
 # What a client may choose as its request's id; anything else could forge lines of the log.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_PROBES = frozenset({"/livez", "/readyz", "/startupz", "/metrics", "/health"})
+_PROBES = frozenset({"/livez", "/ready", "/readyz", "/startupz", "/metrics", "/health"})
 _DOCUMENTS = frozenset({"/docs", "/redoc", "/openapi.json"})
 _UNKNOWN_ROUTE = "unknown"
 

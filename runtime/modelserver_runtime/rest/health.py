@@ -29,6 +29,7 @@ async def livez(context: Context) -> Response:
     return _probe(context.lifecycle.liveness(), "alive")
 
 
+@router.get("/ready")
 @router.get("/readyz")
 async def readyz(context: Context) -> Response:
     """200 once the model has answered, until the server drains."""
