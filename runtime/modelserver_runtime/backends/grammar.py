@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import llguidance.hf
@@ -19,7 +20,7 @@ from modelserver_runtime.errors import InvalidRequest
 _MOST_COMPILED = 256
 # Between two parts of JSON one space, or one line break with an indentation. Any amount of white
 # space is valid JSON too, but small models then write it until they have no tokens left.
-_JSON_OPTIONS: dict[str, Any] = {"whitespace_pattern": r" |\n {0,16}"}
+_JSON_OPTIONS: Any = {"whitespace_pattern": r" |\n {0,16}"}
 
 
 class Constraint:
@@ -82,13 +83,17 @@ class LLGuidanceCompiler:
 
     def constraint(self, grammar: Grammar | None) -> Constraint | None:
         """For one sequence."""
-        return grammar and Constraint(self, grammar)
+        return None if grammar is None else Constraint(self, grammar)
 
     def marker(self, text: str) -> str:
         token_id = self._tokenizer.convert_tokens_to_ids(text)
         if isinstance(token_id, int) and token_id in self._tokenizer.all_special_ids:
             return f"<[{token_id}]>"
         return json.dumps(text, ensure_ascii=False)
+
+    def json_rule(self, schema: Mapping[str, Any]) -> str:
+        options = {**_JSON_OPTIONS, **schema.get("x-guidance", {})}
+        return f"%json {json.dumps({**schema, 'x-guidance': options}, ensure_ascii=False)}"
 
     def compiled(self, grammar: Grammar) -> LLMatcher:
         with self._lock:
@@ -103,10 +108,12 @@ class LLGuidanceCompiler:
         return matcher
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
-        source = _source(grammar)
-        matcher = LLMatcher(self._known_tokens(), source, log_level=0)
+        try:
+            matcher = LLMatcher(self._known_tokens(), _source(grammar), log_level=0)
+        except ValueError as error:  # not even JSON of an object, or not Unicode
+            raise _unusable(grammar, str(error)) from error
         if matcher.is_error():
-            raise InvalidRequest(f"The {_NAMES[grammar.kind]} cannot be used: {_reason(matcher)}")
+            raise _unusable(grammar, _reason(matcher))
         return matcher
 
     def _known_tokens(self) -> LLTokenizer:
@@ -135,6 +142,10 @@ _NAMES = {
     GrammarKind.GRAMMAR: "grammar",
     GrammarKind.LARK: "grammar of the tools",
 }
+
+
+def _unusable(grammar: Grammar, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"The {_NAMES[grammar.kind]} cannot be used: {reason}")
 
 
 def _source(grammar: Grammar) -> str:

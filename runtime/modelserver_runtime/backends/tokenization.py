@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 
+from modelserver_runtime.backends.base import ResponseParser
 from modelserver_runtime.errors import InvalidRequest
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -25,6 +26,11 @@ class TransformersTokenizer:
     def inner(self) -> Any:
         """A `PreTrainedTokenizerBase`, whose two kinds have no common type."""
         return self._tokenizer
+
+    @property
+    def chat_template(self) -> str:
+        template = self._tokenizer.chat_template or ""
+        return "\n".join(template.values()) if isinstance(template, dict) else str(template)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> tuple[int, ...]:
         encoding = self._tokenizer(
@@ -78,6 +84,16 @@ class TransformersTokenizer:
                 f"The chat template of the model refuses these messages: {error}", param="messages"
             ) from error
         return tuple(encoding["input_ids"])
+
+    def response_parser(
+        self, prompt: str, tools: Sequence[Mapping[str, Any]]
+    ) -> ResponseParser | None:
+        if getattr(self._tokenizer, "response_template", None) is None:
+            return None
+        parser: ResponseParser = self._tokenizer.get_response_parser(
+            prefix=prompt, tools=[dict(tool) for tool in tools]
+        )
+        return parser
 
 
 class WindowedTextStream:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from modelserver_runtime.rest.schemas.fields import Answer, RequestBody
+from modelserver_runtime.rest.schemas.formats import ResponseFormat, StructuredOutputs
+from modelserver_runtime.rest.schemas.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice
 
 MOST_CHOICES = 128
 _MOST_STOPS = 16
@@ -25,9 +28,12 @@ type Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class StreamOptions(BaseModel):
+    """`include_obfuscation` pads nothing here, as no stranger sees the stream."""
+
     model_config = ConfigDict(frozen=True)
 
     include_usage: bool = False
+    include_obfuscation: bool | None = None
 
 
 class SamplingFields(RequestBody):
@@ -51,12 +57,20 @@ class SamplingFields(RequestBody):
     skip_special_tokens: bool = True
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
 
 
-_HARMLESS = frozenset(
+def served_tier(asked: str | None) -> str | None:
+    """What an answer says: the tier that was asked for, and `default` for `auto`."""
+    return "default" if asked == "auto" else asked
+
+
+HARMLESS = frozenset(
     {
-        *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-        *("prompt_cache_options", "prompt_cache_retention", "prediction", "parallel_tool_calls"),
+        *("user", "metadata", "store", "safety_identifier", "prompt_cache_key"),
+        *("prompt_cache_options", "prompt_cache_retention", "prediction"),
     }
 )
 
@@ -81,22 +95,43 @@ def _as_text(content: Any) -> Any:
     return "\n".join(texts)
 
 
+type MessageText = Annotated[
+    str | None,
+    BeforeValidator(_as_text, json_schema_input_type=str | list[TextPart] | None),
+]
+
+
 class Message(BaseModel):
+    """`tool_calls` are those of an assistant's message, `tool_call_id` is that of a tool's."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | list[TextPart])]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: Annotated[str | None, Field(validate_default=True)] = None
+    content: Annotated[MessageText, Field(validate_default=True)] = None
+
+    @field_validator("tool_call_id")
+    @classmethod
+    def _require_call(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("role") == "tool":
+            raise PydanticCustomError("missing", "Field required")
+        return value
+
+    @field_validator("content")
+    @classmethod
+    def _require_content(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and "role" in info.data and not info.data.get("tool_calls"):
+            raise PydanticCustomError("missing", "Field required")
+        return value
 
 
 class ChatRequest(SamplingFields):
-    harmless: ClassVar[frozenset[str]] = _HARMLESS
+    harmless: ClassVar[frozenset[str]] = HARMLESS
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "audio": (),
         "verbosity": ("medium",),
@@ -105,6 +140,9 @@ class ChatRequest(SamplingFields):
     }
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    tools: Annotated[list[Tool] | None, Field(max_length=MOST_TOOLS)] = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     logprobs: bool | None = None
@@ -140,7 +178,7 @@ type Prompts = Annotated[
 
 
 class CompletionRequest(SamplingFields):
-    harmless: ClassVar[frozenset[str]] = _HARMLESS
+    harmless: ClassVar[frozenset[str]] = HARMLESS
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {"suffix": ("",)}
 
     prompt: Prompts
@@ -168,15 +206,32 @@ class GenerateParameters(RequestBody):
 
 
 class GenerateRequest(RequestBody):
+    model: str | None = None
     inputs: Annotated[str, Field(min_length=1)]
     parameters: GenerateParameters = GenerateParameters(stop=[])
     stream: bool = False
 
 
+class PromptTokensDetails(Answer):
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(Answer):
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
 class Usage(Answer):
+    """The details are those that OpenAI's clients read; what this server does not do counts 0."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
+    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
 
 
 class TopLogprob(Answer):
@@ -195,16 +250,20 @@ class ChatLogprobs(Answer):
 
 
 class AnswerMessage(Answer):
+    """`content` is None if there are only calls."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class ChatChoice(Answer):
     index: int
     message: AnswerMessage
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class ChatCompletion(Answer):
@@ -214,6 +273,7 @@ class ChatCompletion(Answer):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    service_tier: str | None = None
     system_fingerprint: str
 
 
@@ -238,6 +298,7 @@ class Completion(Answer):
     model: str
     choices: list[CompletionChoice]
     usage: Usage
+    service_tier: str | None = None
     system_fingerprint: str
 
 
