@@ -79,10 +79,17 @@ def _random(kind: type[PreTrainedModel], config: transformers.PretrainedConfig) 
 
 
 def causal_model(
-    directory: Path, *, dtype: torch.dtype = torch.float32, template: str | None = CHAT_TEMPLATE
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    template: str | None = CHAT_TEMPLATE,
+    most_tokens: int = MOST_TOKENS,
+    special_tokens: Iterable[str] = (),
 ) -> Path:
     tokenizer = _byte_level_tokenizer()
     tokenizer.chat_template = template
+    tokenizer.model_max_length = most_tokens
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special_tokens)})
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -90,7 +97,7 @@ def causal_model(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=MOST_TOKENS,
+        max_position_embeddings=most_tokens,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         initializer_range=0.4,
