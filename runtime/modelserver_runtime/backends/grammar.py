@@ -1,6 +1,7 @@
 """Grammars that an answer must follow: which tokens may come next, by llguidance."""
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ _MOST_COMPILED = 256
 # Between two parts of JSON one space, or one line break with an indentation. Any amount of white
 # space is valid JSON too, but small models then write it until they have no tokens left.
 _JSON_OPTIONS: Any = {"whitespace_pattern": r" |\n {0,16}"}
+# Numbered lines of the grammar in a message, and the mark below one of them.
+_IS_SOURCE = re.compile(r"\s*(\d+ \||\^\s*$)")
 
 
 class Constraint:
@@ -168,6 +171,6 @@ def _as_lark(text: str) -> str:
 
 
 def _reason(matcher: LLMatcher) -> str:
-    """Without the advice for users of the library, and on one line."""
-    reason = matcher.get_error().partition(". Enable ")[0]
-    return " ".join(reason.split())
+    """On one line, without the source and without the advice for users of the library."""
+    lines = matcher.get_error().partition(". Enable ")[0].splitlines()
+    return " ".join(" ".join(line for line in lines if not _IS_SOURCE.match(line)).split())

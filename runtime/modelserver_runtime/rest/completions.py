@@ -1,15 +1,17 @@
 """/v1/completions."""
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import batched
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from modelserver_runtime.backends.base import SamplingParameters, Tokenizer
+from modelserver_runtime.backends.base import Grammar, SamplingParameters, Tokenizer
 from modelserver_runtime.engine.engine import Deltas, GenerationEngine
 from modelserver_runtime.engine.output import Delta, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
@@ -18,6 +20,7 @@ from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.rest.collecting import Collected, UsageCounter, collect, usage_of
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
+from modelserver_runtime.rest.grammars import compile_grammar, format_of, require_compatible
 from modelserver_runtime.rest.logprobs import completion_logprobs, joined, prompt_logprobs
 from modelserver_runtime.rest.sampling import Budget, choice, max_tokens, sampling_of
 from modelserver_runtime.rest.schemas.generation import (
@@ -25,6 +28,7 @@ from modelserver_runtime.rest.schemas.generation import (
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
+    served_tier,
 )
 from modelserver_runtime.rest.stream import Event, EventStream
 
@@ -42,12 +46,16 @@ class _Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """`choices` holds the prompt of each choice: n of the first prompt, n of the second, ..."""
+    """`choices` holds the prompt of each try: some of the first prompt, then of the second, ...
+
+    Of the `tries` of each prompt the answer has n: all, or with `best_of` the likeliest.
+    """
 
     body: CompletionRequest
     engine: GenerationEngine
     ticket: Ticket
     choices: Sequence[_Prompt]
+    tries: int
     requests: Sequence[GenerationRequest]
     prompt_tokens: int
     head: Mapping[str, Any]
@@ -79,9 +87,17 @@ async def create_completion(
 
 
 def _require_consistent(body: CompletionRequest) -> None:
-    if body.best_of is not None and body.best_of != (body.n or 1):
+    wanted = body.n or 1
+    if body.best_of is not None and body.best_of < wanted:
         raise InvalidRequest(
-            "best_of is only supported when it is the same as n; leave it away", param="best_of"
+            f"best_of is {body.best_of} and n is {wanted}; best_of must not be less than n",
+            param="best_of",
+        )
+    if body.best_of is not None and body.best_of > wanted and body.stream:
+        raise InvalidRequest(
+            "best_of chooses among whole answers, which cannot be streamed; leave one of best_of "
+            "and stream away",
+            param="best_of",
         )
     if body.max_tokens == 0 and not body.echo:
         raise InvalidRequest("max_tokens 0 makes sense only with echo: true", param="max_tokens")
@@ -92,14 +108,16 @@ async def _prepare(
 ) -> _Prepared:
     engine = model.service.generation
     prompts = await context.in_thread(_prompts, body, engine)
-    choices = [prompt for prompt in prompts for _ in range(body.n or 1)]
+    tries = body.best_of or body.n or 1
+    choices = [prompt for prompt in prompts for _ in range(tries)]
     sampling = replace(
         sampling_of(body, engine.backend.defaults, engine.backend.limits),
-        logprobs=body.logprobs,
+        logprobs=0 if body.logprobs is None and tries > (body.n or 1) else body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
+        grammar=await _grammar(body, engine),
     )
     requests = [
-        _request(body, engine, prompt, choice(sampling, index % (body.n or 1)))
+        _request(body, engine, prompt, choice(sampling, index % tries))
         for index, prompt in enumerate(choices)
     ]
     return _Prepared(
@@ -107,10 +125,19 @@ async def _prepare(
         engine=engine,
         ticket=ticket,
         choices=choices,
+        tries=tries,
         requests=requests,
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
         head=_head(body, context, model),
     )
+
+
+async def _grammar(body: CompletionRequest, engine: GenerationEngine) -> Grammar | None:
+    grammar, param = format_of(body)
+    if grammar is not None:
+        require_compatible(body, param)
+        await compile_grammar(engine.backend.grammars, grammar, param)
+    return grammar
 
 
 def _prompts(body: CompletionRequest, engine: GenerationEngine) -> list[_Prompt]:
@@ -156,28 +183,47 @@ def _request(
     )
 
 
-def _head(
-    body: CompletionRequest, context: ServerContext, model: ServedModel
-) -> Mapping[str, Any]:
+def _head(body: CompletionRequest, context: ServerContext, model: ServedModel) -> Mapping[str, Any]:
     return {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",
         "created": int(context.wall_clock()),
         "model": body.model,
+        "service_tier": served_tier(body.service_tier),
         "system_fingerprint": model.fingerprint,
     }
 
 
 def _completion(prepared: _Prepared, answers: Sequence[Collected]) -> Completion:
+    kept = _kept(answers, prepared.tries, prepared.body.n or 1)
     return Completion(
         **prepared.head,
-        choices=[_choice(prepared, index, answer) for index, answer in enumerate(answers)],
+        choices=[
+            _choice(prepared, prepared.choices[tried], index, answers[tried])
+            for index, tried in enumerate(kept)
+        ],
         usage=usage_of(prepared.prompt_tokens, sum(answer.completion_tokens for answer in answers)),
     )
 
 
-def _choice(prepared: _Prepared, index: int, answer: Collected) -> CompletionChoice:
-    prompt = prepared.choices[index]
+def _kept(answers: Sequence[Collected], tries: int, wanted: int) -> list[int]:
+    """The indices of the answers to send; the likeliest first where there is a choice."""
+    if tries == wanted:
+        return list(range(len(answers)))
+    groups = batched(range(len(answers)), tries, strict=True)
+    ranked = (sorted(group, key=lambda index: -_likelihood(answers[index])) for group in groups)
+    return [index for group in ranked for index in group[:wanted]]
+
+
+def _likelihood(answer: Collected) -> float:
+    """Mean log probability of a token, so that long answers have the chances of short ones."""
+    logprobs = [token.logprobs.logprob for token in answer.tokens]
+    return sum(logprobs) / len(logprobs) if logprobs else -math.inf
+
+
+def _choice(
+    prepared: _Prepared, prompt: _Prompt, index: int, answer: Collected
+) -> CompletionChoice:
     echoed = prompt.text if prepared.body.echo else ""
     return CompletionChoice(
         index=index,

@@ -185,7 +185,7 @@ class CompletionRequest(SamplingFields):
     max_tokens: Annotated[int | None, Field(ge=0)] = None
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     echo: bool = False
-    best_of: Annotated[int | None, Field(ge=1)] = None
+    best_of: Annotated[int | None, Field(ge=1, le=MOST_CHOICES)] = None
     add_special_tokens: bool = True
 
 
