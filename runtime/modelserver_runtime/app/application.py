@@ -5,15 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from modelserver_runtime import __version__
 from modelserver_runtime.app.loader import DiskLoader
 from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.cache.memory import MemoryLimits
+from modelserver_runtime.cache.response_cache import CacheRules, ResponseCache
 from modelserver_runtime.engine.service import ModelService, start_service
 from modelserver_runtime.engine.worker import Clock
+from modelserver_runtime.models.identity import identity_of
 from modelserver_runtime.models.manager import Loader, ManagerRules, ModelManager
 from modelserver_runtime.models.served import Keeping, ServedModel
+from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
     chat,
     completions,
@@ -24,6 +29,7 @@ from modelserver_runtime.rest import (
     tasks,
 )
 from modelserver_runtime.rest.boundary import Boundary
+from modelserver_runtime.rest.caching import Caching
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.description import describe_tasks, drop_unused_statuses
 from modelserver_runtime.rest.errors import TABLE, install_error_handlers
@@ -34,25 +40,58 @@ from modelserver_runtime.telemetry import Telemetry
 _ROUTERS = (chat, completions, embeddings, models, tasks, generate, health)
 
 
+# What a page of another origin may read of an answer, beside its body.
+_EXPOSED_HEADERS = (
+    *("x-request-id", "x-model-revision", "x-cache", "server-timing", "retry-after"),
+    *("x-should-retry", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
+    *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"),
+)
+
+
 def create_context(
     settings: Settings, *, clock: Clock, wall_clock: Clock, loader: Loader | None = None
 ) -> ServerContext:
     telemetry = Telemetry()
+    cache = _cache(settings, clock, wall_clock)
     return ServerContext(
         settings=settings,
-        models=_models(settings, telemetry, clock, loader or DiskLoader()),
+        models=_models(settings, telemetry, clock, loader or DiskLoader(), cache),
         telemetry=telemetry,
         clock=clock,
         wall_clock=wall_clock,
         # One thread: tokenizers of transformers must not be called by two at once.
         tokenizing=ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer"),
         created=int(wall_clock()),
+        tracer=make_tracer(settings),
+        cache=cache,
     )
 
 
-def _models(settings: Settings, telemetry: Telemetry, clock: Clock, loader: Loader) -> ModelManager:
+def _cache(settings: Settings, clock: Clock, wall_clock: Clock) -> ResponseCache | None:
+    if not settings.cache_max_entries:
+        return None
+    limits = MemoryLimits(
+        max_entries=settings.cache_max_entries,
+        max_bytes=settings.cache_max_bytes,
+        ttl_seconds=settings.cache_ttl_seconds,
+    )
+    rules = CacheRules(limits=limits, is_shared=settings.cache_shared)
+    return ResponseCache(rules, clock=clock, wall_clock=wall_clock)
+
+
+def _models(
+    settings: Settings,
+    telemetry: Telemetry,
+    clock: Clock,
+    loader: Loader,
+    cache: ResponseCache | None,
+) -> ModelManager:
     def start(model: ServedModel, loaded: LoadedModel) -> ModelService:
-        return start_service(loaded, model.settings, model.telemetry, clock)
+        service = start_service(loaded, model.settings, model.telemetry, clock)
+        if cache is None:
+            return service
+        identity = identity_of(model.settings, loaded.description)
+        return service.behind(cache.layer(model.name, identity, model.telemetry))
 
     return ModelManager(
         list(_known_models(settings, telemetry, clock)),
@@ -108,4 +147,16 @@ def _description(app: FastAPI) -> dict[str, Any]:
 
 def create_asgi(context: ServerContext) -> ASGIApp:
     """The application inside its boundary: what a server runs."""
-    return Boundary(create_app(context), context)
+    settings = context.settings
+    app: ASGIApp = create_app(context)
+    boundary = Boundary(app if context.cache is None else Caching(app), context)
+    if not settings.cors_origins:
+        return boundary
+    return CORSMiddleware(
+        boundary,
+        allow_origins=settings.cors_origins,
+        allow_credentials=settings.cors_credentials,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=_EXPOSED_HEADERS,
+    )

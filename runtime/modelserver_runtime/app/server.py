@@ -70,7 +70,11 @@ def serve(settings: Settings, listening: socket.socket, load_model: Load, say: S
     )
     process = _Process(context, _Listener(config), say)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(process.run(load_model, listening))
+        try:
+            runner.run(process.run(load_model, listening))
+        finally:
+            if context.tracer is not None:
+                context.tracer.close()
 
 
 class _Process:

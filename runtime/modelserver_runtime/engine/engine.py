@@ -105,12 +105,14 @@ class GenerationEngine:
         queue: asyncio.Queue[SequenceEvent],
     ) -> dict[int, int]:
         """Sends the requests to the worker; the index of each by its sequence id."""
+        ticket.timing.note_queued(self._clock())
         indices = {}
         for index, request in enumerate(requests):
             sequence_id = next(self._ids)
             indices[sequence_id] = index
             self._readers[sequence_id] = queue
             self._telemetry.prompt_tokens.inc(len(request.prompt_token_ids))
+            ticket.timing.prompt_tokens += len(request.prompt_token_ids)
             self.worker.send(AddSequence(sequence_id=sequence_id, request=request, ticket=ticket))
         return indices
 

@@ -160,6 +160,7 @@ class GenerationSteps:
 
     def _note_token(self, live: _Live, now: float) -> None:
         self._telemetry.generated_tokens.inc()
+        live.ticket.timing.note_token(now)
         if live.last_token_at is None:
             self._telemetry.first_token_seconds.observe(now - live.ticket.arrived)
         else:
@@ -170,7 +171,9 @@ class GenerationSteps:
         if schedule.work:
             self._telemetry.batch_size.observe(len(schedule.work))
         for sequence_id in schedule.admitted:
-            self._telemetry.queue_seconds.observe(now - self._live[sequence_id].ticket.arrived)
+            ticket = self._live[sequence_id].ticket
+            ticket.timing.note_admitted(now)
+            self._telemetry.queue_seconds.observe(now - ticket.arrived)
 
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)

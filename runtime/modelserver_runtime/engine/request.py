@@ -1,10 +1,11 @@
 """A request as the engine knows it: what is wanted, by when, and for whom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from modelserver_runtime.backends.base import SamplingParameters
 from modelserver_runtime.engine.output import TextRules
+from modelserver_runtime.timing import RequestTiming
 
 
 class Priority(IntEnum):
@@ -27,12 +28,17 @@ class Ticket:
     deadline: float
     priority: Priority = Priority.NORMAL
     tenant: str = ""
+    timing: RequestTiming = field(default_factory=RequestTiming, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One prompt to be continued once; a client's request may hold several."""
+    """One prompt to be continued once; a client's request may hold several.
+
+    Only requests with the same `cache_salt`, which a client may choose, share anything.
+    """
 
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters
     rules: TextRules
+    cache_salt: str = ""

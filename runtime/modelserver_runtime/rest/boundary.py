@@ -1,54 +1,79 @@
-"""The outermost layer: ids, headers, sizes, metrics, and the errors that nobody expected."""
+"""The outermost layer: ids, headers, sizes, metrics, the access log, and unexpected errors."""
 
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestTooLarge
 from modelserver_runtime.models.leases import Leases, leasing
+from modelserver_runtime.observability.tracing import FinishedRequest
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.errors import CLIENT_CLOSED_REQUEST, internal_error, response_of
+from modelserver_runtime.settings import Settings
+from modelserver_runtime.timing import RequestTiming, current_request
 
 log = logging.getLogger("modelserver_runtime.access")
+
+type RawHeaders = list[tuple[bytes, bytes]]
 
 # What a client may choose as its request's id; anything else could forge lines of the log.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PROBES = frozenset({"/livez", "/ready", "/readyz", "/startupz", "/metrics", "/health"})
 _DOCUMENTS = frozenset({"/docs", "/redoc", "/openapi.json"})
 _UNKNOWN_ROUTE = "unknown"
+_READ_HEADERS = frozenset({b"x-request-id", b"content-length", b"traceparent", b"tracestate"})
 
 
 class Boundary:
     def __init__(self, app: ASGIApp, context: ServerContext) -> None:
         self._app = app
         self._context = context
+        self._headers = static_headers(context.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _Exchange(self._app, self._context, scope).run(receive, send)
+            exchange = _Exchange(self._app, self._context, scope, self._headers)
+            await exchange.run(receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def static_headers(settings: Settings) -> RawHeaders:
+    """What every answer says to browsers: not to guess, not to frame, not to tell others."""
+    headers = [
+        (b"x-model-revision", settings.revision.encode("latin-1", "replace")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+    if settings.hsts_seconds:
+        value = f"max-age={settings.hsts_seconds}; includeSubDomains"
+        headers.append((b"strict-transport-security", value.encode()))
+    return headers
 
 
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, app: ASGIApp, context: ServerContext, scope: Scope) -> None:
+    def __init__(
+        self, app: ASGIApp, context: ServerContext, scope: Scope, headers: RawHeaders
+    ) -> None:
         self._app = app
         self._context = context
         self._scope = scope
+        self._static_headers = headers
         self._status = 0
-        self._began = context.clock()
-        self._request_id = _request_id(Headers(scope=scope))
         self._leases = Leases()
+        self._received = {name: value for name, value in scope["headers"] if name in _READ_HEADERS}
+        self._timing = RequestTiming(_request_id(self._received), context.clock())
 
     async def run(self, receive: Receive, send: Send) -> None:
         in_flight = self._context.primary.telemetry.in_flight
+        token = current_request.set(self._timing)
         in_flight.inc()
         try:
             with leasing() as self._leases:
@@ -56,16 +81,17 @@ class _Exchange:
         finally:
             in_flight.dec()
             self._note()
+            current_request.reset(token)
 
     async def _answer(self, receive: Receive, send: Send) -> None:
         limit = self._context.settings.max_body_bytes
-        if _announced_size(self._scope) > limit:
+        if _announced_size(self._received) > limit:
             await response_of(_too_large(limit))(self._scope, receive, send)
             return
         try:
             await self._app(self._scope, _limited(receive, limit), send)
         except Exception:
-            log.exception("Request %s failed", self._request_id)
+            log.exception("A request failed")
             if not self._status:
                 await internal_error()(self._scope, receive, send)
 
@@ -73,34 +99,81 @@ class _Exchange:
         async def forward(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._status = message["status"]
-                self._add_headers(MutableHeaders(scope=message))
+                # A copy: the message may be a constant of the application.
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers()]}
             await send(message)
 
         return forward
 
-    def _add_headers(self, headers: MutableHeaders) -> None:
-        headers["x-request-id"] = self._request_id
-        headers["x-model-revision"] = self._context.settings.revision
+    def _headers(self) -> RawHeaders:
+        headers = [(b"x-request-id", self._timing.request_id.encode()), *self._static_headers]
+        if timing := server_timing(self._timing, self._context.clock()):
+            headers.append((b"server-timing", timing))
         if self._context.lifecycle.is_draining:
             # A client that keeps connections then opens its next one to another pod.
-            headers["connection"] = "close"
+            headers.append((b"connection", b"close"))
+        return headers
 
     def _note(self) -> None:
         route = _route_of(self._scope)
         status = self._status or CLIENT_CLOSED_REQUEST
-        seconds = self._context.clock() - self._began
+        ended = self._context.clock()
         model = self._leases.model or self._context.primary
-        model.telemetry.observe_request(route, status, seconds)
+        model.telemetry.observe_request(route, status, ended - self._timing.arrived)
+        if self._leases.model is not None:
+            self._timing.model = self._leases.model.name
+        self._log(route, status, ended)
+        if self._context.tracer is not None and route not in _PROBES:
+            self._context.tracer.record(self._finished(route, status, ended))
+
+    def _log(self, route: str, status: int, ended: float) -> None:
         level = logging.DEBUG if route in _PROBES else logging.INFO
-        log.log(
-            level,
-            "%s %s %d %.3fs %s",
-            self._scope["method"],
-            route,
-            status,
-            seconds,
-            self._request_id,
+        if log.isEnabledFor(level):
+            fields = self._fields(route, status, ended)
+            log.log(
+                level, "%s %s %d", self._scope["method"], route, status, extra={"fields": fields}
+            )
+
+    def _fields(self, route: str, status: int, ended: float) -> dict[str, Any]:
+        """What is known about the exchange; never its path, headers or bodies."""
+        timing = self._timing
+        fields: dict[str, Any] = {
+            "method": self._scope["method"],
+            "route": route,
+            "status": status,
+            "seconds": round(ended - timing.arrived, 6),
+            "client": (self._scope.get("client") or ("",))[0],
+        }
+        noted = ("model", "caller", "cache", "prompt_tokens", "generated_tokens")
+        fields |= {name: value for name in noted if (value := getattr(timing, name))}
+        for name, began, end in timing.parts():
+            fields[f"{name}_seconds"] = round(end - began, 6)
+        return fields
+
+    def _finished(self, route: str, status: int, ended: float) -> FinishedRequest:
+        return FinishedRequest(
+            method=self._scope["method"],
+            route=route,
+            status=status,
+            ended=ended,
+            ended_at=self._context.wall_clock(),
+            timing=self._timing,
+            trace_headers={
+                name: self._received[name.encode()].decode("latin-1")
+                for name in ("traceparent", "tracestate")
+                if name.encode() in self._received
+            },
         )
+
+
+def server_timing(timing: RequestTiming, now: float) -> bytes:
+    """The work that is done when an answer begins, in milliseconds; a stream goes on after it."""
+    parts = [f"{name};dur={(end - began) * 1000:.1f}" for name, began, end in timing.parts()]
+    if timing.cache:
+        parts.append(f"cache;desc={timing.cache}")
+    if not parts:
+        return b""
+    return ", ".join([*parts, f"total;dur={(now - timing.arrived) * 1000:.1f}"]).encode()
 
 
 def _route_of(scope: Scope) -> str:
@@ -110,14 +183,14 @@ def _route_of(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", _UNKNOWN_ROUTE))
 
 
-def _request_id(headers: Headers) -> str:
-    wanted = headers.get("x-request-id", "")
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    wanted = headers.get(b"x-request-id", b"").decode("latin-1")
     return wanted if _REQUEST_ID.fullmatch(wanted) else f"req-{secrets.token_hex(12)}"
 
 
-def _announced_size(scope: Scope) -> int:
-    size = Headers(scope=scope).get("content-length", "")
-    return int(size) if size.isdecimal() else 0
+def _announced_size(headers: Mapping[bytes, bytes]) -> int:
+    size = headers.get(b"content-length", b"")
+    return int(size) if size.isdigit() else 0
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

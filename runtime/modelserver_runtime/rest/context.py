@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from modelserver_runtime.cache.response_cache import ResponseCache
 from modelserver_runtime.engine.lifecycle import Lifecycle
 from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.service import ModelService
@@ -17,8 +18,10 @@ from modelserver_runtime.errors import InvalidRequest, UnsupportedMedia
 from modelserver_runtime.models.leases import current_leases
 from modelserver_runtime.models.manager import ModelManager
 from modelserver_runtime.models.served import ServedModel
+from modelserver_runtime.observability.tracing import Tracer
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.timing import RequestTiming, current_request
 
 JSON = "application/json"
 
@@ -35,7 +38,8 @@ class ModelUser(Protocol):
 class ServerContext:
     """`tokenizing` runs what is slow and not the model's: templates and tokenizers.
 
-    `created` is the Unix time of the start, in seconds, for fields of that name.
+    `created` is the Unix time of the start, in seconds, for fields of that name. There is no
+    `cache` if the settings want none.
     """
 
     settings: Settings
@@ -45,6 +49,8 @@ class ServerContext:
     wall_clock: Clock
     tokenizing: Executor
     created: int
+    tracer: Tracer | None = None
+    cache: ResponseCache | None = None
 
     @property
     def primary(self) -> ServedModel:
@@ -77,7 +83,11 @@ class ServerContext:
     def ticket(self) -> Ticket:
         """Of a request that has just come."""
         now = self.clock()
-        return Ticket(arrived=now, deadline=now + self.settings.request_timeout_seconds)
+        return Ticket(
+            arrived=now,
+            deadline=now + self.settings.request_timeout_seconds,
+            timing=current_request.get() or RequestTiming(),
+        )
 
     def require_few(self, count: int, param: str) -> None:
         most = self.settings.max_list_items
@@ -90,8 +100,14 @@ class ServerContext:
     async def in_thread[**P, T](
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.tokenizing, partial(function, *args, **kwargs))
+        timing = current_request.get() or RequestTiming()
+        timing.tokenizing = timing.tokenizing or self.clock()
+        try:
+            loop = asyncio.get_running_loop()
+            call = partial(function, *args, **kwargs)
+            return await loop.run_in_executor(self.tokenizing, call)
+        finally:
+            timing.tokenized = self.clock()
 
 
 def _context(request: Request) -> ServerContext:

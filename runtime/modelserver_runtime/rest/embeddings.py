@@ -36,6 +36,7 @@ async def create_embeddings(
     items = await context.in_thread(_items, body.input, service.backend)
     tokens = sum(len(item.token_ids) for item in items)
     model.telemetry.prompt_tokens.inc(tokens)
+    ticket.timing.prompt_tokens = tokens
     vectors = await until_disconnect(request.receive, service.engine.run(items, ticket))
     return EmbeddingList(
         data=[_embedding(body, index, vector) for index, vector in enumerate(vectors)],
