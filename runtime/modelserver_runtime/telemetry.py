@@ -1,6 +1,7 @@
 """The runtime's metrics: every Prometheus object, in one place, with bounded labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -38,7 +39,9 @@ _TOKEN_BUCKETS = (
     5,
 )
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-
+# Where an answer was stored, and why one is stored no longer: labels of the response cache.
+CACHE_LEVELS = ("memory", "shared")
+CACHE_EVICTION_REASONS = ("entries", "bytes", "expired", "invalidated")
 
 # When a series began, as a series of its own: nobody asks for it, and it doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -53,6 +56,14 @@ class Telemetry:
         self._models: dict[tuple[str, str], ModelTelemetry] = {}
         self.models_loaded = Gauge(
             "modelserver_models_loaded", "Models that are in memory", registry=self.registry
+        )
+        self.redis_up = Gauge(
+            "modelserver_redis_up",
+            "1 if Redis answered when it was last asked, else 0",
+            registry=self.registry,
+        )
+        self.redis_errors = Counter(
+            "modelserver_redis_errors", "Times that Redis did not answer", registry=self.registry
         )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -94,8 +105,11 @@ class _Families:
             "modelserver_inflight_requests", "Requests that are being answered"
         )
         self._define_generation()
+        self._define_queue()
         self._define_engine()
+        self._define_batches()
         self._define_life()
+        self._define_cache()
 
     def _define_generation(self) -> None:
         self.first_token_seconds = self._histogram(
@@ -115,10 +129,28 @@ class _Families:
             "modelserver_generated_tokens", "Tokens that were generated"
         )
 
-    def _define_engine(self) -> None:
-        self.queue_seconds = self._histogram(
-            "modelserver_queue_seconds", "Time that a request waited for its turn", _REQUEST_BUCKETS
+    def _define_queue(self) -> None:
+        self.queue_seconds = Histogram(
+            "modelserver_queue_seconds",
+            "Time that a request waited for its turn",
+            (*_LABELS, "priority"),
+            buckets=_REQUEST_BUCKETS,
+            registry=self._registry,
         )
+        self.queue_depth = self._gauge(
+            "modelserver_queue_depth", "Requests that wait for their turn", "priority"
+        )
+        self.refusals = self._counter(
+            "modelserver_refusals", "Requests that were given no turn, by why", "reason"
+        )
+        self.circuits = self._gauge(
+            "modelserver_circuit_state", "0 closed, 1 half open, 2 open", "failure"
+        )
+        self.openings = self._counter(
+            "modelserver_circuit_openings", "Times that a circuit opened", "failure"
+        )
+
+    def _define_engine(self) -> None:
         self.step_seconds = self._histogram(
             "modelserver_step_seconds", "Time of one step of the model", _REQUEST_BUCKETS
         )
@@ -135,6 +167,22 @@ class _Families:
             "modelserver_backend_failures", "Requests that the model failed to compute"
         )
 
+    def _define_batches(self) -> None:
+        self.batch_wait_seconds = self._histogram(
+            "modelserver_batch_wait_seconds",
+            "Time that a batch was held open for more inputs",
+            _REQUEST_BUCKETS,
+        )
+        self.batch_cost = self._counter(
+            "modelserver_batch_cost", "Inputs that were computed, by their lengths"
+        )
+        self.batch_padding = self._counter(
+            "modelserver_batch_padding", "Of batch_cost, what only made inputs equally long"
+        )
+        self.duplicates = self._counter(
+            "modelserver_duplicate_inputs", "Inputs that were computed once for several"
+        )
+
     def _define_life(self) -> None:
         self.load_seconds = self._gauge(
             "modelserver_load_seconds", "Time from start to the end of warm-up"
@@ -144,8 +192,36 @@ class _Families:
             "modelserver_model_evictions", "Times that the model gave way to another one"
         )
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, _LABELS, registry=self._registry)
+    def _define_cache(self) -> None:
+        self.cache_hits = self._counter(
+            "modelserver_cache_hits", "Answers that were stored, in memory or shared", "level"
+        )
+        self.cache_misses = self._counter(
+            "modelserver_cache_misses", "Answers that had to be computed, and may be kept"
+        )
+        self.cache_coalesced = self._counter(
+            "modelserver_cache_coalesced", "Answers that were being computed for another request"
+        )
+        self.cache_bypassed = self._counter(
+            "modelserver_cache_bypassed", "Answers that are not to be kept"
+        )
+        self.cache_evictions = self._counter(
+            "modelserver_cache_evictions",
+            "Answers that left memory: entries, bytes, expired, invalidated",
+            "reason",
+        )
+        self.cache_entries = self._gauge("modelserver_cache_entries", "Answers in memory")
+        self.cache_bytes = self._gauge("modelserver_cache_bytes", "Memory that answers take")
+        self.cache_tokens_saved = self._counter(
+            "modelserver_cache_saved_tokens", "Tokens that were not computed again"
+        )
+        self.cache_shared_errors = self._counter(
+            "modelserver_cache_shared_errors",
+            "Times that shared answers could not be read, written or understood",
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, (*_LABELS, *labels), registry=self._registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, _LABELS, registry=self._registry)
@@ -166,17 +242,77 @@ class ModelTelemetry:
         self.inter_token_seconds = families.inter_token_seconds.labels(*labels)
         self.prompt_tokens = families.prompt_tokens.labels(*labels)
         self.generated_tokens = families.generated_tokens.labels(*labels)
-        self.queue_seconds = families.queue_seconds.labels(*labels)
+        self._queue_seconds = families.queue_seconds
+        self._queue_depth = families.queue_depth
+        self._refusals = families.refusals
+        self._circuits = families.circuits
+        self._openings = families.openings
+        self._waits: dict[str, Histogram] = {}
+        self._waiting_at: dict[str, int] = {}
         self.step_seconds = families.step_seconds.labels(*labels)
         self.batch_size = families.batch_size.labels(*labels)
         self.running = families.running.labels(*labels)
         self.waiting = families.waiting.labels(*labels)
         self.failures = families.failures.labels(*labels)
+        self.batch_wait_seconds = families.batch_wait_seconds.labels(*labels)
+        self.batch_cost = families.batch_cost.labels(*labels)
+        self.batch_padding = families.batch_padding.labels(*labels)
+        self.duplicates = families.duplicates.labels(*labels)
         self.load_seconds = families.load_seconds.labels(*labels)
         self.ready = families.ready.labels(*labels)
         self.evictions = families.evictions.labels(*labels)
+        self._read_cache(families, labels)
+
+    def _read_cache(self, families: _Families, labels: tuple[str, str]) -> None:
+        self.cache_hits = {
+            level: families.cache_hits.labels(*labels, level) for level in CACHE_LEVELS
+        }
+        self.cache_evictions = {
+            reason: families.cache_evictions.labels(*labels, reason)
+            for reason in CACHE_EVICTION_REASONS
+        }
+        self.cache_misses = families.cache_misses.labels(*labels)
+        self.cache_coalesced = families.cache_coalesced.labels(*labels)
+        self.cache_bypassed = families.cache_bypassed.labels(*labels)
+        self.cache_entries = families.cache_entries.labels(*labels)
+        self.cache_bytes = families.cache_bytes.labels(*labels)
+        self.cache_tokens_saved = families.cache_tokens_saved.labels(*labels)
+        self.cache_shared_errors = families.cache_shared_errors.labels(*labels)
 
     def observe_request(self, route: str, code: int, seconds: float) -> None:
         """`route` is the template of a route, never a path that a client made up."""
         self._requests.labels(*self._labels, route, str(code)).inc()
         self._request_seconds.labels(*self._labels, route).observe(seconds)
+
+    def observe_wait(self, priority: str, seconds: float) -> None:
+        """For every request, so the child is looked up once."""
+        wait = self._waits.get(priority)
+        if wait is None:
+            wait = self._waits[priority] = self._queue_seconds.labels(*self._labels, priority)
+        wait.observe(seconds)
+
+    def note_queue(self, priority: str, waiting: int) -> None:
+        """How many requests of a priority wait for their turn."""
+        self._queue_depth.labels(*self._labels, priority).set(waiting)
+        self.note_waiting(priority, waiting)
+
+    def note_waiting(self, place: str, count: int) -> None:
+        """`waiting` is the sum over the places where something may wait."""
+        self._waiting_at[place] = count
+        self.waiting.set(sum(self._waiting_at.values()))
+
+    def count_refusal(self, reason: str) -> None:
+        self._refusals.labels(*self._labels, reason).inc()
+
+    def watch_circuits(self, levels: Callable[[], Mapping[str, int]]) -> None:
+        """`levels` are asked for whenever the metrics are read."""
+        for name in levels():
+            gauge = self._circuits.labels(*self._labels, name)
+            gauge.set_function(partial(_level, levels, name))
+
+    def count_opening(self, failure: str) -> None:
+        self._openings.labels(*self._labels, failure).inc()
+
+
+def _level(levels: Callable[[], Mapping[str, int]], name: str) -> int:
+    return levels()[name]

@@ -42,6 +42,8 @@ class RunningServer:
 
 def settings_for(directory: Path, **changes: Any) -> Settings:
     values = {
+        # Most tests are about what is behind the cache.
+        "cache_max_entries": 0,
         "model_directory": directory,
         "served_name": "tiny",
         "aliases": ["also-tiny"],

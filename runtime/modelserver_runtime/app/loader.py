@@ -5,6 +5,7 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from modelserver_runtime.artifacts import (
     ArtifactPolicy,
@@ -15,6 +16,7 @@ from modelserver_runtime.artifacts import (
     check_directory,
     fetch,
 )
+from modelserver_runtime.artifacts.contents import contents_digest
 from modelserver_runtime.backends.base import LoadedModel
 from modelserver_runtime.backends.detection import identify
 from modelserver_runtime.backends.machine import available_memory_bytes
@@ -45,7 +47,9 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
         trust_remote_code=settings.trust_remote_code,
         threads=settings.threads,
     )
-    return load_model(options, identity, progress)
+    model = load_model(options, identity, progress)
+    contents = contents_digest(settings.model_directory)
+    return replace(model, description=replace(model.description, contents=contents))
 
 
 def fetch_then_load(settings: Settings, progress: Progress) -> LoadedModel:

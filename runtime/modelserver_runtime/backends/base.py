@@ -274,7 +274,10 @@ class EmbeddingBackend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """What is said about a loaded model; `memory_bytes` are those of its weights and buffers."""
+    """What is said about a loaded model; `memory_bytes` are those of its weights and buffers.
+
+    `contents` is a digest of its files, empty for a model that has none.
+    """
 
     task: Task
     architecture: str
@@ -283,6 +286,7 @@ class ModelDescription:
     device: str
     threads: int
     memory_bytes: int = 0
+    contents: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

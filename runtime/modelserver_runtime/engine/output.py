@@ -40,7 +40,8 @@ class Delta:
     """What is new since the last delta of the sequence.
 
     `completion_tokens` counts all tokens so far, an end token included. `tokens` is empty unless
-    log probabilities were asked for.
+    log probabilities were asked for. `cached_tokens` of the first delta are those of the prompt
+    that were not computed for this request.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Delta:
     tokens: tuple[GeneratedToken, ...] = ()
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
+    cached_tokens: int = 0
 
 
 class OutputAssembler:

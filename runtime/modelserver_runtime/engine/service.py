@@ -1,6 +1,7 @@
 """One loaded model with the engine that its task needs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from modelserver_runtime.backends.base import (
     BatchBackend,
@@ -11,6 +12,7 @@ from modelserver_runtime.backends.base import (
     ModelDescription,
     TaskItem,
 )
+from modelserver_runtime.engine.answering import Answerer, Generator
 from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
 from modelserver_runtime.engine.engine import GenerationEngine
 from modelserver_runtime.engine.scheduler import SchedulerLimits
@@ -26,10 +28,20 @@ _ROUTES = {
 _TASK_ROUTES = "/predict and /batch-predict"
 
 
+class Layer(Protocol):
+    """What stands in front of an engine, for each kind of engine."""
+
+    def generator(self, engine: Generator) -> Generator: ...
+
+    def embeddings(self, engine: Answerer[EmbeddingItem]) -> Answerer[EmbeddingItem]: ...
+
+    def tasks(self, engine: Answerer[TaskItem]) -> Answerer[TaskItem]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingService:
     backend: EmbeddingBackend
-    engine: BatchEngine[EmbeddingItem]
+    engine: Answerer[EmbeddingItem]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +50,12 @@ class ModelService:
 
     description: ModelDescription
     worker: AnyWorker
-    _generation: GenerationEngine | None = field(default=None)
+    _generation: Generator | None = field(default=None)
     _embeddings: EmbeddingService | None = field(default=None)
-    _tasks: BatchEngine[TaskItem] | None = field(default=None)
+    _tasks: Answerer[TaskItem] | None = field(default=None)
 
     @property
-    def generation(self) -> GenerationEngine:
+    def generation(self) -> Generator:
         return self._require(self._generation, "generate text")
 
     @property
@@ -51,7 +63,7 @@ class ModelService:
         return self._require(self._embeddings, "embed text")
 
     @property
-    def tasks(self) -> BatchEngine[TaskItem]:
+    def tasks(self) -> Answerer[TaskItem]:
         return self._require(self._tasks, "answer on this route")
 
     @property
@@ -59,6 +71,17 @@ class ModelService:
         if self._generation:
             return self._generation.backend.limits.max_model_length
         return self._embeddings.backend.limits.max_model_length if self._embeddings else None
+
+    def behind(self, layer: Layer) -> "ModelService":
+        """The same model, whose engine is asked through a layer in front of it."""
+        embeddings = self._embeddings
+        return replace(
+            self,
+            _generation=self._generation and layer.generator(self._generation),
+            _tasks=self._tasks and layer.tasks(self._tasks),
+            _embeddings=embeddings
+            and replace(embeddings, engine=layer.embeddings(embeddings.engine)),
+        )
 
     def _require[T](self, part: T | None, ability: str) -> T:
         if part is None:

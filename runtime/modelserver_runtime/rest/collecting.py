@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from modelserver_runtime.backends.base import TokenLogprobs
-from modelserver_runtime.engine.engine import GenerationEngine
+from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.rest.schemas.generation import Usage
@@ -27,7 +27,7 @@ class Collected:
 
 
 async def collect(
-    engine: GenerationEngine, requests: Sequence[GenerationRequest], ticket: Ticket
+    engine: Generator, requests: Sequence[GenerationRequest], ticket: Ticket
 ) -> list[Collected]:
     answers = [Collected() for _ in requests]
     async with engine.open(requests, ticket) as deltas:

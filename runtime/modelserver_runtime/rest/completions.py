@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from modelserver_runtime.backends.base import Grammar, SamplingParameters, Tokenizer
-from modelserver_runtime.engine.engine import Deltas, GenerationEngine
+from modelserver_runtime.engine.answering import Generator
+from modelserver_runtime.engine.engine import Deltas
 from modelserver_runtime.engine.output import Delta, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
@@ -52,7 +53,7 @@ class _Prepared:
     """
 
     body: CompletionRequest
-    engine: GenerationEngine
+    engine: Generator
     ticket: Ticket
     choices: Sequence[_Prompt]
     tries: int
@@ -132,7 +133,7 @@ async def _prepare(
     )
 
 
-async def _grammar(body: CompletionRequest, engine: GenerationEngine) -> Grammar | None:
+async def _grammar(body: CompletionRequest, engine: Generator) -> Grammar | None:
     grammar, param = format_of(body)
     if grammar is not None:
         require_compatible(body, param)
@@ -140,14 +141,14 @@ async def _grammar(body: CompletionRequest, engine: GenerationEngine) -> Grammar
     return grammar
 
 
-def _prompts(body: CompletionRequest, engine: GenerationEngine) -> list[_Prompt]:
+def _prompts(body: CompletionRequest, engine: Generator) -> list[_Prompt]:
     return [
         _prompt(body, prompt, engine, f"prompt.{index}") for index, prompt in enumerate(body.prompt)
     ]
 
 
 def _prompt(
-    body: CompletionRequest, prompt: str | list[int], engine: GenerationEngine, param: str
+    body: CompletionRequest, prompt: str | list[int], engine: Generator, param: str
 ) -> _Prompt:
     tokenizer, vocabulary = engine.backend.tokenizer, engine.backend.limits.vocabulary_size
     if isinstance(prompt, str):
@@ -166,7 +167,7 @@ def _prompt(
 
 def _request(
     body: CompletionRequest,
-    engine: GenerationEngine,
+    engine: Generator,
     prompt: _Prompt,
     sampling: SamplingParameters,
 ) -> GenerationRequest:

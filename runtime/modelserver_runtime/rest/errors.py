@@ -19,6 +19,7 @@ from modelserver_runtime.errors import (
     InvalidRequest,
     ModelNotFound,
     ModelUnavailable,
+    NotCached,
     NotReady,
     Overloaded,
     QueueTimeout,
@@ -64,6 +65,7 @@ TABLE: Mapping[type[RequestFailure], Mapped] = {
     CircuitOpen: Mapped(status=503, type="server_error", code="circuit_open"),
     # Nothing was begun, so it may be sent again; 408 would blame the client for being slow.
     QueueTimeout: Mapped(status=504, type="server_error", code="queue_timeout"),
+    NotCached: Mapped(status=504, type=_INVALID, code="not_cached", should_retry=False),
     # The same request would take as long again.
     RequestTimeout: Mapped(status=504, type="server_error", code="timeout", should_retry=False),
 }

@@ -7,7 +7,8 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from modelserver_runtime.engine.engine import Deltas, GenerationEngine
+from modelserver_runtime.engine.answering import Generator
+from modelserver_runtime.engine.engine import Deltas
 from modelserver_runtime.engine.output import TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
@@ -42,7 +43,7 @@ async def generate(
 
 
 async def _prepare(
-    body: GenerateRequest, context: ServerContext, engine: GenerationEngine
+    body: GenerateRequest, context: ServerContext, engine: Generator
 ) -> GenerationRequest:
     backend, parameters = engine.backend, body.parameters
     prompt = await context.in_thread(backend.tokenizer.encode, body.inputs)
@@ -65,7 +66,7 @@ async def _prepare(
 
 @asynccontextmanager
 async def _events(
-    engine: GenerationEngine, request: GenerationRequest, ticket: Ticket
+    engine: Generator, request: GenerationRequest, ticket: Ticket
 ) -> AsyncGenerator[AsyncIterator[Event]]:
     async with engine.open([request], ticket) as deltas:
         yield _pieces(deltas)

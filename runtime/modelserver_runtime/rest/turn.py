@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from modelserver_runtime.backends.base import Grammar, Tokenizer
-from modelserver_runtime.engine.engine import GenerationEngine
+from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
@@ -37,7 +37,7 @@ type Finish = Literal["stop", "length", "tool_calls"]
 class Turn:
     """A conversation ready to be continued, once for each of `requests`."""
 
-    engine: GenerationEngine
+    engine: Generator
     ticket: Ticket
     requests: Sequence[GenerationRequest]
     prompt_tokens: int
@@ -116,7 +116,7 @@ async def collect_answers(turn: Turn) -> list[WholeAnswer]:
 
 
 async def prepare_turn(
-    body: ChatRequest, context: ServerContext, engine: GenerationEngine, ticket: Ticket
+    body: ChatRequest, context: ServerContext, engine: Generator, ticket: Ticket
 ) -> Turn:
     """Everything that is wrong with the request is found here."""
     backend = engine.backend
@@ -149,7 +149,7 @@ async def prepare_turn(
 
 
 async def _grammar(
-    body: ChatRequest, selection: Selection, engine: GenerationEngine
+    body: ChatRequest, selection: Selection, engine: Generator
 ) -> Grammar | None:
     of_text, param = format_of(body)
     grammar = selection.grammar(of_text, engine.backend.grammars)

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.settings.boundary import BoundarySettings
+from modelserver_runtime.settings.cache import CacheSettings
 from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
 from modelserver_runtime.settings.model import ModelSettings
@@ -15,6 +16,7 @@ from modelserver_runtime.settings.models import ExtraModel, SeveralModelsSetting
 from modelserver_runtime.settings.names import PREFIX
 from modelserver_runtime.settings.serving import ServingSettings
 from modelserver_runtime.settings.sources import Origin, origin_of, sources_of
+from modelserver_runtime.settings.storage import StorageSettings
 from modelserver_runtime.settings.telemetry import TelemetrySettings
 
 
@@ -24,6 +26,8 @@ class Settings(
     ServingSettings,
     BoundarySettings,
     EngineSettings,
+    CacheSettings,
+    StorageSettings,
     TelemetrySettings,
     BaseSettings,
 ):

@@ -1,0 +1,1 @@
+"""Answers that are known: keys, memory, single-flight, and Redis behind them."""
