@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from support import tiny_models
+from support.redis_server import redis_server
 from support.runtime_server import RunningServer, running_server, settings_for
+
+__all__ = ["redis_server"]
 
 
 @pytest.fixture(autouse=True)
