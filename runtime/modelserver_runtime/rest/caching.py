@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.cache.exchange import Directives, Exchange, Outcome, exchanging
+from modelserver_runtime.timing import current_request
 
 _SAMPLED = "x-cache-sampled"
 _FIRST_BAD_STATUS = 400
@@ -61,6 +62,8 @@ def _say(exchange: Exchange, message: Message) -> None:
         return
     headers = MutableHeaders(scope=message)
     headers["x-cache"] = outcome
+    if (timing := current_request.get()) is not None:
+        timing.cache = outcome
     is_good = message["status"] < _FIRST_BAD_STATUS
     if outcome is Outcome.HIT and is_good:
         headers["age"] = str(int(exchange.age_seconds))

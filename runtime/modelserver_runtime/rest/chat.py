@@ -88,10 +88,11 @@ def _head(body: ChatRequest, context: ServerContext, model: ServedModel) -> Mapp
 
 def _completion(prepared: _Prepared, answers: Sequence[WholeAnswer]) -> ChatCompletion:
     completion_tokens = sum(answer.completion_tokens for answer in answers)
+    cached_tokens = min(answer.cached_tokens for answer in answers)
     return ChatCompletion(
         **prepared.head,
         choices=[_choice(prepared, index, answer) for index, answer in enumerate(answers)],
-        usage=usage_of(prepared.turn.prompt_tokens, completion_tokens),
+        usage=usage_of(prepared.turn.prompt_tokens, completion_tokens, cached_tokens),
     )
 
 
@@ -119,7 +120,8 @@ async def _events(prepared: _Prepared) -> AsyncGenerator[AsyncIterator[Event]]:
 
 async def _chunks(prepared: _Prepared, deltas: Deltas) -> AsyncIterator[Event]:
     """Each choice begins with its role and ends with its finish reason; then usage, then [DONE]."""
-    counter = UsageCounter(prepared.turn.prompt_tokens)
+    choices = len(prepared.turn.requests)
+    counter = UsageCounter(prepared.turn.prompt_tokens, choices=choices, tries=choices)
     progress: dict[int, AnswerProgress] = {}
     async for index, delta in deltas:
         counter.note(index, delta)

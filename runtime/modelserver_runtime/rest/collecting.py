@@ -1,19 +1,21 @@
 """Whole answers from deltas, for clients that do not stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 
 from modelserver_runtime.backends.base import TokenLogprobs
 from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
-from modelserver_runtime.rest.schemas.generation import Usage
+from modelserver_runtime.rest.schemas.generation import PromptTokensDetails, Usage
 
 
 @dataclass(slots=True, kw_only=True)
 class Collected:
     text: str = ""
     completion_tokens: int = 0
+    cached_tokens: int = 0
     tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason = FinishReason.LENGTH
@@ -22,6 +24,7 @@ class Collected:
         self.text += delta.text
         self.tokens.extend(delta.tokens)
         self.completion_tokens = delta.completion_tokens
+        self.cached_tokens += delta.cached_tokens
         self.prompt_logprobs = delta.prompt_logprobs or self.prompt_logprobs
         self.finish_reason = delta.finish_reason or self.finish_reason
 
@@ -36,24 +39,37 @@ async def collect(
     return answers
 
 
-def usage_of(prompt_tokens: int, completion_tokens: int) -> Usage:
+def cached_prompt_tokens(of_answers: Iterable[int], tries: int) -> int:
+    """Of all prompts, each of which has `tries` answers: one that was computed, was not cached."""
+    return sum(min(of_prompt) for of_prompt in batched(of_answers, tries, strict=True))
+
+
+def usage_of(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
     )
 
 
 class UsageCounter:
-    """Counts the tokens of a streamed answer, whose deltas carry sums per choice."""
+    """Counts the tokens of a streamed answer, whose deltas carry sums per choice.
 
-    def __init__(self, prompt_tokens: int) -> None:
+    Each prompt has `tries` choices, one after the other.
+    """
+
+    def __init__(self, prompt_tokens: int, *, choices: int, tries: int) -> None:
         self._prompt_tokens = prompt_tokens
-        self._completion_tokens: dict[int, int] = {}
+        self._tries = tries
+        self._completion_tokens = [0] * choices
+        self._cached_tokens = [0] * choices
 
     def note(self, index: int, delta: Delta) -> None:
         self._completion_tokens[index] = delta.completion_tokens
+        self._cached_tokens[index] += delta.cached_tokens
 
     @property
     def usage(self) -> Usage:
-        return usage_of(self._prompt_tokens, sum(self._completion_tokens.values()))
+        cached_tokens = cached_prompt_tokens(self._cached_tokens, self._tries)
+        return usage_of(self._prompt_tokens, sum(self._completion_tokens), cached_tokens)

@@ -18,7 +18,13 @@ from modelserver_runtime.engine.output import Delta, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
 from modelserver_runtime.models.served import ServedModel
-from modelserver_runtime.rest.collecting import Collected, UsageCounter, collect, usage_of
+from modelserver_runtime.rest.collecting import (
+    Collected,
+    UsageCounter,
+    cached_prompt_tokens,
+    collect,
+    usage_of,
+)
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
 from modelserver_runtime.rest.grammars import compile_grammar, format_of, require_compatible
@@ -181,6 +187,7 @@ def _request(
             skip_special_tokens=body.skip_special_tokens,
             context=prompt.token_ids,
         ),
+        cache_salt=body.cache_salt,
     )
 
 
@@ -203,7 +210,11 @@ def _completion(prepared: _Prepared, answers: Sequence[Collected]) -> Completion
             _choice(prepared, prepared.choices[tried], index, answers[tried])
             for index, tried in enumerate(kept)
         ],
-        usage=usage_of(prepared.prompt_tokens, sum(answer.completion_tokens for answer in answers)),
+        usage=usage_of(
+            prepared.prompt_tokens,
+            sum(answer.completion_tokens for answer in answers),
+            cached_prompt_tokens((answer.cached_tokens for answer in answers), prepared.tries),
+        ),
     )
 
 
@@ -251,7 +262,9 @@ async def _events(prepared: _Prepared) -> AsyncGenerator[AsyncIterator[Event]]:
 
 
 async def _chunks(prepared: _Prepared, deltas: Deltas) -> AsyncIterator[Event]:
-    counter = UsageCounter(prepared.prompt_tokens)
+    counter = UsageCounter(
+        prepared.prompt_tokens, choices=len(prepared.requests), tries=prepared.tries
+    )
     begun: set[int] = set()
     async for index, delta in deltas:
         counter.note(index, delta)

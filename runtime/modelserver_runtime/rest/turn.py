@@ -81,6 +81,7 @@ class WholeAnswer:
     calls: list[ToolCall] = field(default_factory=list)
     tokens: list[GeneratedToken] = field(default_factory=list)
     completion_tokens: int = 0
+    cached_tokens: int = 0
     finish_reason: Finish = "length"
 
     def add(self, piece: Piece) -> None:
@@ -111,6 +112,7 @@ async def collect_answers(turn: Turn) -> list[WholeAnswer]:
                 answer.add(piece)
             answer.tokens.extend(delta.tokens)
             answer.completion_tokens = delta.completion_tokens
+            answer.cached_tokens += delta.cached_tokens
             answer.finish_reason = progress[index].finish_reason or answer.finish_reason
     return answers
 
@@ -136,7 +138,12 @@ async def prepare_turn(
         skip_special_tokens=body.skip_special_tokens and not needs_marks,
     )
     requests = [
-        GenerationRequest(prompt_token_ids=prompt, sampling=choice(sampling, index), rules=rules)
+        GenerationRequest(
+            prompt_token_ids=prompt,
+            sampling=choice(sampling, index),
+            rules=rules,
+            cache_salt=body.cache_salt,
+        )
         for index in range(body.n or 1)
     ]
     return Turn(
@@ -148,9 +155,7 @@ async def prepare_turn(
     )
 
 
-async def _grammar(
-    body: ChatRequest, selection: Selection, engine: Generator
-) -> Grammar | None:
+async def _grammar(body: ChatRequest, selection: Selection, engine: Generator) -> Grammar | None:
     of_text, param = format_of(body)
     grammar = selection.grammar(of_text, engine.backend.grammars)
     if grammar is None:

@@ -59,6 +59,7 @@ class SamplingFields(RequestBody):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    cache_salt: Annotated[str, Field(max_length=256)] = ""
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
 
 
