@@ -18,6 +18,7 @@ RuntimeFailure
     ├── ContextLengthExceeded the client must send less
     ├── ModelNotFound         the client must name another model
     ├── ModelUnavailable      the client may try again later: known, and not in memory
+    ├── ResourceNotFound      the client must name another file, batch or response
     ├── Conflict              the state does not allow it
     ├── TaskNotSupported      the client must use another route
     ├── RequestTooLarge       the client must send less
@@ -133,6 +134,9 @@ class ModelNotFound(RequestFailure): ...
 
 
 class ModelUnavailable(RequestFailure): ...
+
+
+class ResourceNotFound(RequestFailure): ...
 
 
 class Conflict(RequestFailure): ...

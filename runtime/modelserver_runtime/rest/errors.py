@@ -26,6 +26,7 @@ from modelserver_runtime.errors import (
     RequestFailure,
     RequestTimeout,
     RequestTooLarge,
+    ResourceNotFound,
     TaskNotSupported,
     UnsupportedMedia,
 )
@@ -54,6 +55,7 @@ TABLE: Mapping[type[RequestFailure], Mapped] = {
     ContextLengthExceeded: Mapped(status=400, type=_INVALID, code="context_length_exceeded"),
     TaskNotSupported: Mapped(status=400, type=_INVALID, code="task_not_supported"),
     ModelNotFound: Mapped(status=404, type=_INVALID, code="model_not_found"),
+    ResourceNotFound: Mapped(status=404, type=_INVALID, code="not_found"),
     Conflict: Mapped(status=409, type=_INVALID, code="conflict"),
     RequestTooLarge: Mapped(status=413, type=_INVALID, code="request_too_large"),
     UnsupportedMedia: Mapped(status=415, type=_INVALID, code="unsupported_media_type"),
