@@ -1,6 +1,6 @@
 """The runtime's metrics: every Prometheus object, in one place, with bounded labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import (
@@ -14,6 +14,10 @@ from prometheus_client import (
     disable_created_metrics,
     exposition,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+type Derive = Callable[[Iterable[Metric]], Iterable[Metric]]
 
 _LABELS = ("model", "revision")
 # Seconds. Small models answer in milliseconds, large ones on a CPU in minutes.
@@ -54,6 +58,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._families = _Families(self.registry)
         self._models: dict[tuple[str, str], ModelTelemetry] = {}
+        self._derive: Derive = lambda _: ()
         self.models_loaded = Gauge(
             "modelserver_models_loaded", "Models that are in memory", registry=self.registry
         )
@@ -76,11 +81,26 @@ class Telemetry:
             self._models[labels] = ModelTelemetry(self._families, labels)
         return self._models[labels]
 
+    def show_also(self, derive: Derive) -> None:
+        """`derive` makes more metrics of the present ones whenever they are read."""
+        self._derive = derive
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, in the format that the scraper prefers."""
-        encode: Callable[[CollectorRegistry], bytes]
+        encode: Callable[[Collector], bytes]
         encode, content_type = exposition.choose_encoder(accept)
-        return encode(self.registry), content_type
+        present = list(self.registry.collect())
+        return encode(_Page([*present, *self._derive(present)])), content_type
+
+
+class _Page(Collector):
+    """Metrics that have been read already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 class _Families:

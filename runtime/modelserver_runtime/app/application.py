@@ -10,14 +10,18 @@ from starlette.types import ASGIApp
 
 from modelserver_runtime import __version__
 from modelserver_runtime.app.loader import DiskLoader
+from modelserver_runtime.backends.accelerators import cuda_devices
 from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.backends.machine import usable_threads
 from modelserver_runtime.cache.memory import MemoryLimits
 from modelserver_runtime.cache.response_cache import CacheRules, ResponseCache
-from modelserver_runtime.engine.service import ModelService, start_service
+from modelserver_runtime.engine.service import ModelService, shared_turns, start_service
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.models.identity import identity_of
 from modelserver_runtime.models.manager import Loader, ManagerRules, ModelManager
 from modelserver_runtime.models.served import Keeping, ServedModel
+from modelserver_runtime.observability.aliases import derive
+from modelserver_runtime.observability.hardware import HardwareCollector
 from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
     chat,
@@ -51,7 +55,7 @@ _EXPOSED_HEADERS = (
 def create_context(
     settings: Settings, *, clock: Clock, wall_clock: Clock, loader: Loader | None = None
 ) -> ServerContext:
-    telemetry = Telemetry()
+    telemetry = _telemetry(settings, clock)
     cache = _cache(settings, clock, wall_clock)
     return ServerContext(
         settings=settings,
@@ -77,6 +81,17 @@ def _cache(settings: Settings, clock: Clock, wall_clock: Clock) -> ResponseCache
     )
     rules = CacheRules(limits=limits, is_shared=settings.cache_shared)
     return ResponseCache(rules, clock=clock, wall_clock=wall_clock)
+
+
+def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
+    telemetry = Telemetry()
+    telemetry.registry.register(
+        HardwareCollector(
+            processors=usable_threads(), clock=clock, accelerators=lambda: list(cuda_devices())
+        )
+    )
+    telemetry.show_also(lambda metrics: derive(metrics, settings.metrics_aliases))
+    return telemetry
 
 
 def _models(
