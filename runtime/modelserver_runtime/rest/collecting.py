@@ -41,7 +41,7 @@ async def collect(
 
 def cached_prompt_tokens(of_answers: Iterable[int], tries: int) -> int:
     """Of all prompts, each of which has `tries` answers: one that was computed, was not cached."""
-    return sum(min(of_prompt) for of_prompt in batched(of_answers, tries, strict=True))
+    return sum(min(of_prompt) for of_prompt in batched(of_answers, tries))
 
 
 def usage_of(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
