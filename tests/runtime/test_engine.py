@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 
 from modelserver_runtime.backends.base import SamplingParameters
-from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
+from modelserver_runtime.engine.batch_composition import BatchLimits
+from modelserver_runtime.engine.batch_steps import BatchRules
+from modelserver_runtime.engine.batching import BatchEngine, ItemKind
+from modelserver_runtime.engine.breaker import Breaker, BreakerLimits
 from modelserver_runtime.engine.engine import GenerationEngine
+from modelserver_runtime.engine.gate import Gate
 from modelserver_runtime.engine.output import TextRules
+from modelserver_runtime.engine.queue import QueueLimits
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import SchedulerLimits
+from modelserver_runtime.engine.turns import Turns
 from modelserver_runtime.errors import (
     BackendFailure,
     InvalidRequest,
@@ -39,11 +45,25 @@ def a_request(*prompt: int, tokens: int = 3, stop: tuple[str, ...] = ()) -> Gene
     )
 
 
-def a_generation_engine(backend: CountingBackend, *, running: int = 4, waiting: int = 4) -> Any:
+def a_gate(places: int, waiting: int, **limits: Any) -> Gate:
+    breaker = BreakerLimits(**{"failures": 50, "open_seconds": 60, "probes": 1, **limits})
+    queue = QueueLimits(max_waiting=waiting, ageing_seconds=5)
+    return Gate(
+        Turns(places=places, limits=queue, clock=time.monotonic),
+        Breaker(breaker),
+        queue_timeout_seconds=30,
+        telemetry=Telemetry().of("test", "test"),
+        clock=time.monotonic,
+    )
+
+
+def a_generation_engine(
+    backend: CountingBackend, *, running: int = 4, waiting: int = 4, **limits: Any
+) -> Any:
     return GenerationEngine(
         backend,
+        gate=a_gate(running, waiting, **limits),
         limits=SchedulerLimits(max_running=running, max_batch_tokens=8),
-        max_waiting=waiting,
         telemetry=Telemetry().of("test", "test"),
         clock=time.monotonic,
     )
@@ -129,10 +149,10 @@ async def test_a_cancelled_request_frees_its_place_while_it_waits(backend):
     backend.may_step.clear()
     first = asyncio.ensure_future(text_of(engine, a_request()))
     second = asyncio.ensure_future(text_of(engine, a_request()))
-    await until(lambda: engine.admission.inside == 2)
+    await until(lambda: engine.gate.inside == 1 and engine.gate.waiting == 1)
     with pytest.raises(Overloaded) as refused:
         await text_of(engine, a_request())
-    assert 1 <= refused.value.retry_after_seconds <= 60
+    assert 0 < refused.value.retry_after_seconds <= 60
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
@@ -176,11 +196,13 @@ def doubled(items: Sequence[Any]) -> Sequence[Any]:
 def a_batch_engine(run: Any = doubled, **limits: int) -> BatchEngine[Any]:
     return BatchEngine(
         run,
-        limits=BatchLimits(**{"max_items": 4, "max_cost": 100, **limits}),
-        max_waiting=2,
+        gate=a_gate(8, 2),
+        rules=BatchRules(
+            limits=BatchLimits(**{"max_items": 4, "max_cost": 100, **limits}), max_wait_seconds=0
+        ),
+        kind=ItemKind(cost=lambda item: len(str(item)), key=lambda item: item),
         telemetry=Telemetry().of("test", "test"),
         clock=time.monotonic,
-        cost=lambda item: len(str(item)),
     )
 
 
@@ -195,7 +217,7 @@ async def test_items_of_many_requests_share_batches_and_keep_their_order():
 
     engine = a_batch_engine(run)
     tasks = [asyncio.ensure_future(engine.run([n, n + 1, n + 2], a_timing())) for n in (0, 10, 20)]
-    await until(lambda: engine.admission.inside == 3)
+    await until(lambda: engine.gate.inside == 2 and engine.gate.waiting == 1)
     gate.set()
     assert await asyncio.gather(*tasks) == [[0, 2, 4], [20, 22, 24], [40, 42, 44]]
     assert max(sizes) == 4
@@ -233,7 +255,7 @@ async def test_an_item_that_waits_too_long_is_refused_and_a_cancelled_one_is_not
     running = asyncio.ensure_future(engine.run(["first"], a_timing()))
     await until(lambda: engine.worker.heartbeat.step_began is not None)
     cancelled = asyncio.ensure_future(engine.run(["cancelled"], a_timing()))
-    await until(lambda: engine.admission.inside == 2)
+    await until(lambda: engine.gate.inside == 2)
     with pytest.raises(RequestTimeout, match="not answered in time"):
         await engine.run(["late"], a_timing(0.05))
     cancelled.cancel()

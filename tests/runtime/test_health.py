@@ -209,7 +209,7 @@ def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, 
             with pytest.raises(httpx.ReadTimeout):
                 server.client.post("/v1/completions", json=body, timeout=0.3)
         assert freed.wait(2)  # 200 tokens would take four seconds
-        assert server.context.service.generation.admission.inside == 0
+        assert server.context.service.gate.inside == 0
         status = "200" if stream else "499"
         assert metric(server, "modelserver_requests_total", route="/v1/completions", code=status)
         assert not caplog.records

@@ -151,7 +151,7 @@ class _Process:
         died = asyncio.ensure_future(service.worker.died.wait())
         await _first_of(died, self._stop)
         if died.done():
-            raise RuntimeCrash("The model's thread died", hint="The log has the whole trace.")
+            raise RuntimeCrash(service.worker.died_because, hint="The log has the whole trace.")
         died.cancel()
         await self._drain(serving)
 

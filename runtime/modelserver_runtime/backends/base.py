@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from modelserver_runtime.settings import Task
-
+from modelserver_runtime.errors import FailureClass
 
 class GrammarKind(StrEnum):
     """How the text of a grammar is written; a `grammar` of a client is Lark or GBNF."""
@@ -97,6 +96,15 @@ class TokenOutput:
     logprobs: TokenLogprobs | None = None
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     failure: str | None = None
+    failure_class: FailureClass = FailureClass.BACKEND_ERROR
+
+
+def failure_class_of(error: Exception) -> FailureClass:
+    """Of what a backend raised; torch tells a lack of memory only by its words."""
+    is_memory = isinstance(error, MemoryError) or any(
+        words in str(error).lower() for words in ("allocate memory", "out of memory")
+    )
+    return FailureClass.OUT_OF_MEMORY if is_memory else FailureClass.BACKEND_ERROR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +280,9 @@ class EmbeddingBackend(Protocol):
     def run(self, items: Sequence[EmbeddingItem]) -> Sequence[bytes]: ...
 
 
+type Backend = GenerationBackend | EmbeddingBackend | BatchBackend
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
     """What is said about a loaded model; `memory_bytes` are those of its weights and buffers.
@@ -279,7 +290,7 @@ class ModelDescription:
     `contents` is a digest of its files, empty for a model that has none.
     """
 
-    task: Task
+    task: str
     architecture: str
     parameters: int
     dtype: str
@@ -294,4 +305,4 @@ class LoadedModel:
     """A model in memory; which kind of backend it has follows from its task."""
 
     description: ModelDescription
-    backend: GenerationBackend | EmbeddingBackend | BatchBackend
+    backend: Backend

@@ -1,12 +1,12 @@
 """Stops sending requests to a model that fails, one circuit for each way of failing.
 
-    Closed ──(so many failures in a row)──▶ Open ──(pause)──▶ HalfOpen ──(a probe succeeds)──▶ Closed
-                                              ▲───────────(a probe fails)──────┘
+    Closed ──(failures in a row)──▶ Open ──(pause)──▶ HalfOpen ──(a probe succeeds)──▶ Closed
+                                     ▲───(a probe fails)───┘
 
 What is the client's fault, what was cancelled and what came too late counts neither way.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,8 +60,10 @@ class _Circuit:
         return CircuitState.HALF_OPEN if is_over else CircuitState.OPEN
 
     def seconds_until_probe(self, now: float) -> float:
-        """0 when a request may pass now. How long the probes take is not known: a tenth of the
-        pause is a guess that keeps clients from asking all the time.
+        """0 when a request may pass now.
+
+        How long probes take is not known: a tenth of the pause keeps clients from asking all the
+        time.
         """
         if self._opened_at is None:
             return 0.0
@@ -83,7 +85,7 @@ class _Circuit:
             self._opened_at = None
             self._next_epoch()
 
-    def fail(self, now: float, *, at_once: bool) -> bool:
+    def fail(self, now: float, *, at_once: bool = False) -> bool:
         """Whether it opened because of that."""
         self._failures += 1
         is_probe = self._opened_at is not None
@@ -104,12 +106,21 @@ class Breaker:
 
     def __init__(self, limits: BreakerLimits) -> None:
         self._circuits = {each: _Circuit(limits) for each in FailureClass}
+        # What nearly every request gets, by the circuits that concern it.
+        self._healthy: dict[frozenset[FailureClass], Permit] = {}
+
+    def seconds_until_probe(self, failure_class: FailureClass, now: float) -> float:
+        return self._circuits[failure_class].seconds_until_probe(now)
 
     def states(self, now: float) -> dict[FailureClass, CircuitState]:
         return {each: circuit.state(now) for each, circuit in self._circuits.items()}
 
-    def admit(self, concerned: Collection[FailureClass], now: float) -> Permit:
+    def admit(self, concerned: frozenset[FailureClass], now: float) -> Permit:
         """Raises CircuitIsOpen if a circuit that concerns the request lets nobody pass."""
+        permit = self._healthy.get(concerned)
+        return permit or self._examined(concerned, now)
+
+    def _examined(self, concerned: frozenset[FailureClass], now: float) -> Permit:
         circuits = {each: self._circuits[each] for each in concerned}
         waits = {each: circuit.seconds_until_probe(now) for each, circuit in circuits.items()}
         longest = max(waits, key=waits.__getitem__)
@@ -123,25 +134,30 @@ class Breaker:
         for each in probes:
             circuits[each].begin_probe()
         epochs = {each: circuit.epoch for each, circuit in circuits.items()}
-        return Permit(epochs=epochs, probes=frozenset(probes))
+        permit = Permit(epochs=epochs, probes=frozenset(probes))
+        if not probes:
+            self._healthy[concerned] = permit
+        return permit
 
     def succeeded(self, permit: Permit) -> None:
         for each in self._current(permit):
             if each in permit.probes:
                 self._circuits[each].end_probe()
+                self._healthy.clear()
             self._circuits[each].succeed()
 
-    def failed(
-        self, permit: Permit, failure_class: FailureClass, now: float, *, at_once: bool = False
-    ) -> bool:
-        """Whether a circuit opened; `at_once` opens it at the first failure."""
+    def failed(self, permit: Permit, failure_class: FailureClass, now: float) -> bool:
+        """Whether a circuit opened."""
         current = self._current(permit)
         for each in current:
             if each in permit.probes:
                 self._circuits[each].end_probe()
         if failure_class not in current:
             return False
-        return self._circuits[failure_class].fail(now, at_once=at_once)
+        has_opened = self._circuits[failure_class].fail(now)
+        if has_opened:
+            self._healthy.clear()
+        return has_opened
 
     def dropped(self, permit: Permit) -> None:
         """The request ended without telling anything about the model."""
@@ -151,6 +167,11 @@ class Breaker:
     def trip(self, failure_class: FailureClass, now: float) -> None:
         """Opens a circuit from outside, when it is known that the model cannot answer."""
         self._circuits[failure_class].fail(now, at_once=True)
+        self._healthy.clear()
+
+    def heal(self, failure_class: FailureClass) -> None:
+        """Closes a circuit from outside, when it is known that the model can answer again."""
+        self._circuits[failure_class].succeed()
 
     def _current(self, permit: Permit) -> set[FailureClass]:
         """The circuits in which nothing has changed since the request was let through."""

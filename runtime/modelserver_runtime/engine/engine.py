@@ -4,9 +4,10 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 
 from modelserver_runtime.backends.base import GenerationBackend
-from modelserver_runtime.engine.admission import Admission
+from modelserver_runtime.engine.gate import CONSTRAINED, PLAIN, Gate, Visit
 from modelserver_runtime.engine.generation import (
     AddSequence,
     CancelSequence,
@@ -25,8 +26,31 @@ type Deltas = AsyncGenerator[tuple[int, Delta]]
 
 # A step may run past a deadline by this much before its requests are given up without it.
 _PATIENCE_SECONDS = 2.0
+# Work of a prompt's token, in tokens of an answer: a prompt is computed many tokens at a time,
+# which took a tenth of the time per token for a Llama of 125 M parameters on two cores.
+_PROMPT_SHARE = 0.1
+# How long answers are thought to be before any was seen, and the weight of the newest one.
+_FIRST_GUESS_TOKENS = 128.0
+_NEWEST_WEIGHT = 0.1
 
 DIED = "The model has stopped working; the server is about to be restarted"
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Request:
+    """`running` are the sequences that the model works on, with their index in `sequences`."""
+
+    sequences: Sequence[GenerationRequest]
+    ticket: Ticket
+    visit: Visit
+    events: "asyncio.Queue[tuple[int, SequenceEvent]]" = field(default_factory=asyncio.Queue)
+    running: dict[int, int] = field(default_factory=dict)
+    begun: int = 0
+    cost: float = 0.0
+
+    @property
+    def left(self) -> int:
+        return len(self.sequences) - self.begun
 
 
 class GenerationEngine:
@@ -36,17 +60,18 @@ class GenerationEngine:
         self,
         backend: GenerationBackend,
         *,
+        gate: Gate,
         limits: SchedulerLimits,
-        max_waiting: int,
         telemetry: ModelTelemetry,
         clock: Clock,
     ) -> None:
         self.backend = backend
+        self.gate = gate
         self._telemetry = telemetry
         self._clock = clock
-        self.admission = Admission(parallel=limits.max_running, waiting=max_waiting, clock=clock)
         self._ids = itertools.count(1)
-        self._readers: dict[int, asyncio.Queue[SequenceEvent]] = {}
+        self._requests: dict[int, _Request] = {}
+        self._usual_tokens = _FIRST_GUESS_TOKENS
         self.worker: Worker[Command, SequenceEvent] = Worker(
             GenerationSteps(backend, Scheduler(limits), telemetry, clock),
             loop=asyncio.get_running_loop(),
@@ -64,70 +89,109 @@ class GenerationEngine:
 
         Leaving early, also by cancellation, frees what is not finished.
         """
-        with self.admission.enter():
-            async with aclosing(self._generate(requests, ticket)) as deltas:
+        is_constrained = any(request.sampling.grammar is not None for request in requests)
+        async with self.gate.enter(
+            ticket,
+            cost=sum(self._expected_cost(request) for request in requests),
+            units=len(requests),
+            concerned=CONSTRAINED if is_constrained else PLAIN,
+        ) as visit:
+            request = _Request(sequences=requests, ticket=ticket, visit=visit)
+            async with aclosing(self._generate(request)) as deltas:
                 yield deltas
 
-    async def _generate(self, requests: Sequence[GenerationRequest], ticket: Ticket) -> Deltas:
-        queue: asyncio.Queue[SequenceEvent] = asyncio.Queue()
-        unfinished = self._submit(requests, ticket, queue)
+    def _expected_cost(self, request: GenerationRequest) -> float:
+        tokens = min(request.sampling.max_tokens, self._usual_tokens)
+        return _cost(request, tokens)
+
+    async def _generate(self, request: _Request) -> Deltas:
+        self._begin(request, request.visit.turn.units)
+        unfinished = len(request.sequences)
         try:
             while unfinished:
-                event = await self._next_event(queue, ticket)
+                index, event = await self._next_event(request)
                 if event.failure is not None:
                     raise event.failure
                 if event.delta is None:
                     continue
-                index = unfinished[event.sequence_id]
                 if event.delta.finish_reason is not None:
-                    self._forget(event.sequence_id, unfinished)
+                    unfinished -= 1
                 yield index, event.delta
         finally:
-            for sequence_id in list(unfinished):
-                self._forget(sequence_id, unfinished)
+            for sequence_id in list(request.running):
+                self._forget(sequence_id)
                 self.worker.send(CancelSequence(sequence_id=sequence_id))
 
-    async def _next_event(
-        self, queue: "asyncio.Queue[SequenceEvent]", ticket: Ticket
-    ) -> SequenceEvent:
+    async def _next_event(self, request: _Request) -> tuple[int, SequenceEvent]:
         """The scheduler ends late requests itself; this is for a step that does not come back."""
-        left = ticket.deadline - self._clock() + _PATIENCE_SECONDS
+        if not request.events.empty():
+            return request.events.get_nowait()
+        left = request.ticket.deadline - self._clock() + _PATIENCE_SECONDS
         try:
             async with asyncio.timeout(max(0.0, left)):
-                return await queue.get()
+                return await request.events.get()
         except TimeoutError as error:
             raise RequestTimeout("The model did not answer in time; try again later") from error
 
-    def _submit(
-        self,
-        requests: Sequence[GenerationRequest],
-        ticket: Ticket,
-        queue: asyncio.Queue[SequenceEvent],
-    ) -> dict[int, int]:
-        """Sends the requests to the worker; the index of each by its sequence id."""
-        ticket.timing.note_queued(self._clock())
-        indices = {}
-        for index, request in enumerate(requests):
-            sequence_id = next(self._ids)
-            indices[sequence_id] = index
-            self._readers[sequence_id] = queue
-            self._telemetry.prompt_tokens.inc(len(request.prompt_token_ids))
-            ticket.timing.prompt_tokens += len(request.prompt_token_ids)
-            self.worker.send(AddSequence(sequence_id=sequence_id, request=request, ticket=ticket))
-        return indices
+    def _begin(self, request: _Request, count: int) -> None:
+        """Sends the next sequences to the worker."""
+        for index in range(request.begun, min(request.begun + count, len(request.sequences))):
+            sequence, sequence_id = request.sequences[index], next(self._ids)
+            request.running[sequence_id] = index
+            self._requests[sequence_id] = request
+            self._telemetry.prompt_tokens.inc(len(sequence.prompt_token_ids))
+            request.ticket.timing.prompt_tokens += len(sequence.prompt_token_ids)
+            request.begun += 1
+            self.worker.send(
+                AddSequence(sequence_id=sequence_id, request=sequence, ticket=request.ticket)
+            )
 
-    def _forget(self, sequence_id: int, unfinished: dict[int, int]) -> None:
-        del unfinished[sequence_id]
-        self._readers.pop(sequence_id, None)
+    def _forget(self, sequence_id: int) -> int:
+        """Its index in its request."""
+        return self._requests.pop(sequence_id).running.pop(sequence_id)
 
     def _deliver(self, events: Sequence[SequenceEvent]) -> None:
         for event in events:
-            reader = self._readers.get(event.sequence_id)
-            if reader is not None:
-                reader.put_nowait(event)
+            request = self._requests.get(event.sequence_id)
+            if request is not None:
+                index = request.running[event.sequence_id]
+                request.events.put_nowait((index, event))
+                self._note_end(request, event)
+
+    def _note_end(self, request: _Request, event: SequenceEvent) -> None:
+        """Places are free when the model is done, however slowly the client reads."""
+        if event.failure is not None:
+            self._forget(event.sequence_id)
+            request.visit.fail(event.failure)
+        elif event.delta is not None and event.delta.finish_reason is not None:
+            index = self._forget(event.sequence_id)
+            tokens = event.delta.completion_tokens
+            request.cost += _cost(request.sequences[index], tokens)
+            self._usual_tokens += _NEWEST_WEIGHT * (tokens - self._usual_tokens)
+            self._advance(request)
+
+    def _advance(self, request: _Request) -> None:
+        """The place of a finished sequence goes to the next one, unless others wait for it."""
+        if request.visit.is_over:
+            return
+        if not request.left and not request.running:
+            request.visit.succeed(request.cost)
+            return
+        turn = request.visit.turn
+        if request.left and not turn.is_wanted:
+            turn.grow(max(0, request.left + len(request.running) - turn.units))
+        elif request.running:
+            turn.shrink(turn.units - len(request.running))
+        self._begin(request, turn.units - len(request.running))
 
     def _die(self) -> None:
-        self.admission.close(DIED)
-        for sequence_id, reader in self._readers.items():
+        self.gate.close(DIED)
+        for sequence_id, request in self._requests.items():
             failure = BackendFailure(DIED)
-            reader.put_nowait(SequenceEvent(sequence_id=sequence_id, failure=failure))
+            event = SequenceEvent(sequence_id=sequence_id, failure=failure)
+            request.events.put_nowait((request.running[sequence_id], event))
+
+
+def _cost(request: GenerationRequest, tokens: float) -> float:
+    """In tokens of an answer."""
+    return _PROMPT_SHARE * len(request.prompt_token_ids) + tokens

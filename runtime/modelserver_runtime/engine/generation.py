@@ -9,6 +9,7 @@ from modelserver_runtime.backends.base import (
     SequenceSpec,
     TokenOutput,
     Work,
+    failure_class_of,
 )
 from modelserver_runtime.engine.output import Delta, OutputAssembler
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
@@ -75,6 +76,10 @@ class GenerationSteps:
     def has_work(self) -> bool:
         return self._scheduler.has_work
 
+    def patience(self, _: float) -> float:
+        """A sequence can join at every step, so that there is nothing to wait for."""
+        return 0.0
+
     def accept(self, command: Command) -> None:
         match command:
             case AddSequence():
@@ -85,7 +90,7 @@ class GenerationSteps:
     def step(self, now: float) -> Sequence[SequenceEvent]:
         schedule = self._scheduler.schedule(now)
         events = [self._expire(sequence_id, now) for sequence_id in schedule.expired]
-        self._note_schedule(schedule, now)
+        self._note_schedule(schedule)
         if schedule.work:
             outputs = self._run(schedule.work)
             events.extend(self._postprocess(outputs, self._clock()))
@@ -128,27 +133,34 @@ class GenerationSteps:
     def _run(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
         try:
             outputs = self._backend.step(work)
-        except Exception:
+        except Exception as error:
             self._failed_steps += 1
             if self._failed_steps >= MOST_FAILED_STEPS:
                 raise
             log.exception("A step of %d sequences failed", len(work))
-            failure = "The model failed while computing this request; try again"
-            return [TokenOutput(sequence_id=item.sequence_id, failure=failure) for item in work]
+            return [
+                TokenOutput(
+                    sequence_id=item.sequence_id,
+                    failure="The model failed while computing this request; try again",
+                    failure_class=failure_class_of(error),
+                )
+                for item in work
+            ]
         self._failed_steps = 0
         return outputs
 
     def _postprocess(self, outputs: Sequence[TokenOutput], now: float) -> Iterator[SequenceEvent]:
         for output in outputs:
             if output.failure is not None:
-                yield self._fail(output.sequence_id, output.failure)
+                yield self._fail(output, output.failure)
             elif output.token_id is not None:
                 yield self._advance(output, now)
 
-    def _fail(self, sequence_id: int, sentence: str) -> SequenceEvent:
-        self._forget(sequence_id)
+    def _fail(self, output: TokenOutput, sentence: str) -> SequenceEvent:
+        self._forget(output.sequence_id)
         self._telemetry.failures.inc()
-        return SequenceEvent(sequence_id=sequence_id, failure=BackendFailure(sentence))
+        failure = BackendFailure(sentence, failure_class=output.failure_class)
+        return SequenceEvent(sequence_id=output.sequence_id, failure=failure)
 
     def _advance(self, output: TokenOutput, now: float) -> SequenceEvent:
         live = self._live[output.sequence_id]
@@ -167,14 +179,10 @@ class GenerationSteps:
             self._telemetry.inter_token_seconds.observe(now - live.last_token_at)
         live.last_token_at = now
 
-    def _note_schedule(self, schedule: Schedule, now: float) -> None:
+    def _note_schedule(self, schedule: Schedule) -> None:
         if schedule.work:
             self._telemetry.batch_size.observe(len(schedule.work))
-        for sequence_id in schedule.admitted:
-            ticket = self._live[sequence_id].ticket
-            ticket.timing.note_admitted(now)
-            self._telemetry.queue_seconds.observe(now - ticket.arrived)
 
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)
-        self._telemetry.waiting.set(self._scheduler.waiting)
+        self._telemetry.note_waiting("scheduler", self._scheduler.waiting)

@@ -32,6 +32,10 @@ class LatencyModel:
     def is_trained(self) -> bool:
         return self._measured >= _ENOUGH
 
+    @property
+    def typical_seconds(self) -> float:
+        return self._sums.y / self._sums.weight if self._measured else _FIRST_GUESS_SECONDS
+
     def predict(self, cost: float) -> float:
         return self._slope * cost + self._intercept
 

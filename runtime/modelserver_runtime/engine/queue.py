@@ -174,10 +174,10 @@ class FairQueue:
 
     def pop(self, now: float, room: int) -> Entry | None:
         """The next one; None also if it needs more than `room` places: it is not overtaken."""
-        waiting = [item for item in self._classes.items() if item[1].active]
+        waiting = [priority for priority, each in self._classes.items() if each.active]
         if not waiting:
             return None
-        _, chosen = max(waiting, key=lambda item: self._urgency(*item, now))
+        chosen = self._classes[max(waiting, key=lambda priority: self._urgency(priority, now))]
         entry = chosen.first()
         if entry.units > room:
             return None
@@ -185,8 +185,9 @@ class FairQueue:
         self._entries.discard(entry)
         return entry
 
-    def _urgency(self, priority: Priority, waiting: _Class, now: float) -> float:
-        return priority + (now - waiting.unserved_since) / self._limits.ageing_seconds
+    def _urgency(self, priority: Priority, now: float) -> float:
+        unserved = now - self._classes[priority].unserved_since
+        return priority + unserved / self._limits.ageing_seconds
 
     def remove(self, entry: Entry) -> bool:
         """For one that does not want to wait any more; False if it is not here."""

@@ -1,7 +1,8 @@
 """One loaded model with the engine that its task needs."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelserver_runtime.backends.base import (
     BatchBackend,
@@ -13,12 +14,20 @@ from modelserver_runtime.backends.base import (
     TaskItem,
 )
 from modelserver_runtime.engine.answering import Answerer, Generator
-from modelserver_runtime.engine.batching import BatchEngine, BatchLimits
+from modelserver_runtime.engine.batch_composition import BatchLimits
+from modelserver_runtime.engine.batch_steps import BatchRules
+from modelserver_runtime.engine.batching import BatchEngine, ItemKind
+from modelserver_runtime.engine.breaker import Breaker, BreakerLimits
 from modelserver_runtime.engine.engine import GenerationEngine
+from modelserver_runtime.engine.gate import Gate
+from modelserver_runtime.engine.items import EMBEDDINGS, TASKS
+from modelserver_runtime.engine.queue import QueueLimits
 from modelserver_runtime.engine.scheduler import SchedulerLimits
+from modelserver_runtime.engine.turns import Turns
+from modelserver_runtime.engine.watchdog import Watchdog, WatchdogLimits
 from modelserver_runtime.engine.worker import AnyWorker, Clock
 from modelserver_runtime.errors import TaskNotSupported
-from modelserver_runtime.settings import Settings, Task
+from modelserver_runtime.settings import QueueScope, Settings, Task
 from modelserver_runtime.telemetry import ModelTelemetry
 
 _ROUTES = {
@@ -50,6 +59,7 @@ class ModelService:
 
     description: ModelDescription
     worker: AnyWorker
+    gate: Gate
     _generation: Generator | None = field(default=None)
     _embeddings: EmbeddingService | None = field(default=None)
     _tasks: Answerer[TaskItem] | None = field(default=None)
@@ -94,61 +104,129 @@ class ModelService:
 
 
 def start_service(
-    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
+    model: LoadedModel,
+    settings: Settings,
+    telemetry: ModelTelemetry,
+    clock: Clock,
+    turns: Turns | None = None,
 ) -> ModelService:
-    """Starts the model's thread; must be called on the event loop."""
-    match model.description.task:
-        case Task.TEXT_GENERATION:
-            return _start_generation(model, settings, telemetry, clock)
-        case Task.EMBEDDINGS:
-            return _start_embeddings(model, settings, telemetry, clock)
-        case _:
-            return _start_tasks(model, settings, telemetry, clock)
+    """Starts the model's thread; must be called on the event loop.
+
+    `turns` are shared with other models; without them the model has its own.
+    """
+    places = _places(model, settings)
+    gate = Gate(
+        turns or make_turns(settings, clock, places=places),
+        Breaker(_breaker_limits(settings)),
+        queue_timeout_seconds=settings.queue_timeout_seconds,
+        telemetry=telemetry,
+        clock=clock,
+    )
+    parts = _Parts(settings=settings, gate=gate, telemetry=telemetry, clock=clock)
+    service = _START.get(model.description.task, _start_tasks)(model, parts)
+    limits = WatchdogLimits(
+        step_seconds=settings.step_timeout_seconds, exit_seconds=settings.stuck_exit_seconds
+    )
+    Watchdog(service.worker, gate, limits, clock).start()
+    return service
 
 
-def _start_generation(
-    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
-) -> ModelService:
+def make_turns(settings: Settings, clock: Clock, *, places: int) -> Turns:
+    limits = QueueLimits(
+        max_waiting=settings.max_waiting, ageing_seconds=settings.queue_ageing_seconds
+    )
+    return Turns(places=places, limits=limits, clock=clock)
+
+
+def shared_turns(settings: Settings, clock: Clock) -> Turns | None:
+    """For all models together, if they are to stand in one queue."""
+    if settings.queue_scope is QueueScope.MODEL:
+        return None
+    return make_turns(settings, clock, places=settings.max_running_sequences)
+
+
+def _places(model: LoadedModel, settings: Settings) -> int:
+    """While one batch is computed the next one gathers."""
+    if model.description.task is Task.TEXT_GENERATION:
+        return settings.max_running_sequences
+    return 2 * settings.max_batch_size
+
+
+def _breaker_limits(settings: Settings) -> BreakerLimits:
+    return BreakerLimits(
+        failures=settings.breaker_failures,
+        open_seconds=settings.breaker_open_seconds,
+        probes=settings.breaker_probes,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What every kind of engine is made with."""
+
+    settings: Settings
+    gate: Gate
+    telemetry: ModelTelemetry
+    clock: Clock
+
+    @property
+    def batch_rules(self) -> BatchRules:
+        limits = BatchLimits(
+            max_items=self.settings.max_batch_size, max_cost=self.settings.max_batch_tokens
+        )
+        milliseconds = self.settings.batch_max_wait_milliseconds
+        return BatchRules(limits=limits, max_wait_seconds=milliseconds / 1000)
+
+
+def _start_generation(model: LoadedModel, parts: _Parts) -> ModelService:
     backend: GenerationBackend = model.backend  # type: ignore[assignment]  # by its task
     engine = GenerationEngine(
         backend,
+        gate=parts.gate,
         limits=SchedulerLimits(
-            max_running=settings.max_running_sequences,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_running=parts.settings.max_running_sequences,
+            max_batch_tokens=parts.settings.max_batch_tokens,
             max_cached_tokens=backend.limits.max_cached_tokens,
         ),
-        max_waiting=settings.max_waiting,
-        telemetry=telemetry,
-        clock=clock,
+        telemetry=parts.telemetry,
+        clock=parts.clock,
     )
-    return ModelService(description=model.description, worker=engine.worker, _generation=engine)
+    return ModelService(
+        description=model.description, worker=engine.worker, gate=parts.gate, _generation=engine
+    )
 
 
-def _start_embeddings(
-    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
-) -> ModelService:
+def _start_embeddings(model: LoadedModel, parts: _Parts) -> ModelService:
     backend: EmbeddingBackend = model.backend  # type: ignore[assignment]  # by its task
-    engine: BatchEngine[EmbeddingItem] = BatchEngine(
-        backend.run,
-        limits=BatchLimits(max_items=settings.max_batch_size, max_cost=settings.max_batch_tokens),
-        max_waiting=settings.max_waiting,
-        telemetry=telemetry,
-        clock=clock,
-        cost=lambda item: len(item.token_ids),
-    )
+    engine = _batch_engine(backend.run, EMBEDDINGS, parts)
     service = EmbeddingService(backend=backend, engine=engine)
-    return ModelService(description=model.description, worker=engine.worker, _embeddings=service)
-
-
-def _start_tasks(
-    model: LoadedModel, settings: Settings, telemetry: ModelTelemetry, clock: Clock
-) -> ModelService:
-    backend: BatchBackend = model.backend  # type: ignore[assignment]  # by its task
-    engine: BatchEngine[TaskItem] = BatchEngine(
-        backend.run,
-        limits=BatchLimits(max_items=settings.max_batch_size, max_cost=settings.max_batch_size),
-        max_waiting=settings.max_waiting,
-        telemetry=telemetry,
-        clock=clock,
+    return ModelService(
+        description=model.description, worker=engine.worker, gate=parts.gate, _embeddings=service
     )
-    return ModelService(description=model.description, worker=engine.worker, _tasks=engine)
+
+
+def _start_tasks(model: LoadedModel, parts: _Parts) -> ModelService:
+    backend: BatchBackend = model.backend  # type: ignore[assignment]  # by its task
+    engine = _batch_engine(backend.run, TASKS, parts)
+    return ModelService(
+        description=model.description, worker=engine.worker, gate=parts.gate, _tasks=engine
+    )
+
+
+def _batch_engine[Item](
+    run: Callable[[Sequence[Item]], Sequence[Any]], kind: ItemKind[Item], parts: _Parts
+) -> BatchEngine[Item]:
+    return BatchEngine(
+        run,
+        gate=parts.gate,
+        rules=parts.batch_rules,
+        kind=kind,
+        telemetry=parts.telemetry,
+        clock=parts.clock,
+    )
+
+
+_START: Mapping[str, Callable[[LoadedModel, _Parts], ModelService]] = {
+    Task.TEXT_GENERATION: _start_generation,
+    Task.EMBEDDINGS: _start_embeddings,
+}

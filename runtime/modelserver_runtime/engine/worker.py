@@ -19,6 +19,10 @@ class StepLoop[Command, Event](Protocol):
 
     def accept(self, command: Command) -> None: ...
 
+    def patience(self, now: float) -> float:
+        """Seconds for which a step would be better for waiting; asked again when they are over."""
+        ...
+
     def step(self, now: float) -> Sequence[Event]:
         """Schedules, runs the model, and says what came of it."""
         ...
@@ -47,6 +51,15 @@ class AnyWorker(Protocol):
     @property
     def died(self) -> asyncio.Event: ...
 
+    @property
+    def died_because(self) -> str:
+        """A sentence; empty while it lives."""
+        ...
+
+    def give_up(self, reason: str) -> None:
+        """Declares it dead: whatever its thread is doing, nobody waits for it any more."""
+        ...
+
     def stop(self, timeout_seconds: float) -> None: ...
 
 
@@ -72,6 +85,7 @@ class Worker[Command, Event]:
         self._stopping = False
         self.heartbeat = Heartbeat()
         self.died = asyncio.Event()
+        self.died_because = ""
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
@@ -93,23 +107,29 @@ class Worker[Command, Event]:
             self._wake.notify()
         self._thread.join(timeout_seconds)
 
+    def give_up(self, reason: str) -> None:
+        if not self.died.is_set():
+            self.died_because = reason
+            self._on_death()
+            self.died.set()
+
     def _run(self) -> None:
         try:
             while self._take_commands():
-                self._step()
+                if self._steps.patience(self._clock()) <= 0:
+                    self._step()
         except Exception:
             log.exception("The model's thread died")
-            self._call(self._note_death)
-
-    def _note_death(self) -> None:
-        self._on_death()
-        self.died.set()
+            self._call(lambda: self.give_up("The model's thread died"))
 
     def _take_commands(self) -> bool:
         """Waits until there is something to do; False when the worker is to end."""
         with self._wake:
-            while not (self._inbox or self._steps.has_work or self._stopping):
-                self._wake.wait()
+            while not (self._inbox or self._stopping):
+                patience = self._steps.patience(self._clock()) if self._steps.has_work else None
+                if patience is not None and patience <= 0:
+                    break
+                self._wake.wait(patience)
             commands, self._inbox = self._inbox, []
             stopping = self._stopping
         for command in commands:

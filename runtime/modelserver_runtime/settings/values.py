@@ -1,10 +1,16 @@
 """The words that settings are made of."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 
 class Task(StrEnum):
-    """What a model is served for; the names are those of `spec.model.task`."""
+    """The tasks that the code names; all there are say `tasks` and `modelserver-runtime discover`.
+
+    The names are those of `spec.model.task`.
+    """
 
     AUTO = "Auto"
     TEXT_GENERATION = "TextGeneration"
@@ -26,6 +32,10 @@ class Task(StrEnum):
     SPEECH_RECOGNITION = "SpeechRecognition"
 
 
+# Any task, also one of an installed package; whether there is one of this name is asked later.
+type TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")]
+
+
 class Dtype(StrEnum):
     """The type of the weights in memory; the names are those of `spec.runtime.dtype`."""
 
@@ -33,3 +43,10 @@ class Dtype(StrEnum):
     FLOAT32 = "Float32"
     FLOAT16 = "Float16"
     BFLOAT16 = "BFloat16"
+
+
+class QueueScope(StrEnum):
+    """Whether the models of a server are waited for one by one, or all in one queue."""
+
+    MODEL = "Model"
+    SERVER = "Server"
