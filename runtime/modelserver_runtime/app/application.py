@@ -24,9 +24,11 @@ from modelserver_runtime.observability.aliases import derive
 from modelserver_runtime.observability.hardware import HardwareCollector
 from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
+    batches,
     chat,
     completions,
     embeddings,
+    files,
     generate,
     health,
     models,
@@ -37,11 +39,22 @@ from modelserver_runtime.rest.caching import Caching
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.description import describe_tasks, drop_unused_statuses
 from modelserver_runtime.rest.errors import TABLE, install_error_handlers
+from modelserver_runtime.rest.jobs.stores import create_jobs
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.telemetry import Telemetry
 
-_ROUTERS = (chat, completions, embeddings, models, tasks, generate, health)
+_ROUTERS = (
+    chat,
+    completions,
+    embeddings,
+    files,
+    batches,
+    models,
+    tasks,
+    generate,
+    health,
+)
 
 
 # What a page of another origin may read of an answer, beside its body.
@@ -66,6 +79,7 @@ def create_context(
         # One thread: tokenizers of transformers must not be called by two at once.
         tokenizing=ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer"),
         created=int(wall_clock()),
+        jobs=create_jobs(settings, wall_clock),
         tracer=make_tracer(settings),
         cache=cache,
     )
@@ -101,8 +115,10 @@ def _models(
     loader: Loader,
     cache: ResponseCache | None,
 ) -> ModelManager:
+    turns = shared_turns(settings, clock)
+
     def start(model: ServedModel, loaded: LoadedModel) -> ModelService:
-        service = start_service(loaded, model.settings, model.telemetry, clock)
+        service = start_service(loaded, model.settings, model.telemetry, clock, turns)
         if cache is None:
             return service
         identity = identity_of(model.settings, loaded.description)
@@ -163,8 +179,11 @@ def _description(app: FastAPI) -> dict[str, Any]:
 def create_asgi(context: ServerContext) -> ASGIApp:
     """The application inside its boundary: what a server runs."""
     settings = context.settings
-    app: ASGIApp = create_app(context)
-    boundary = Boundary(app if context.cache is None else Caching(app), context)
+    routes = create_app(context)
+    app: ASGIApp = routes if context.cache is None else Caching(routes)
+    boundary = Boundary(app, context)
+    # For the requests of batches, which meet every layer that those of clients meet.
+    routes.state.whole = boundary
     if not settings.cors_origins:
         return boundary
     return CORSMiddleware(

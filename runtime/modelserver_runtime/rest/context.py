@@ -19,6 +19,7 @@ from modelserver_runtime.models.leases import current_leases
 from modelserver_runtime.models.manager import ModelManager
 from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.observability.tracing import Tracer
+from modelserver_runtime.rest.jobs.stores import Jobs
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.telemetry import Telemetry
 from modelserver_runtime.timing import RequestTiming, current_request
@@ -49,6 +50,7 @@ class ServerContext:
     wall_clock: Clock
     tokenizing: Executor
     created: int
+    jobs: Jobs
     tracer: Tracer | None = None
     cache: ResponseCache | None = None
 

@@ -11,6 +11,7 @@ from modelserver_runtime.settings.boundary import BoundarySettings
 from modelserver_runtime.settings.cache import CacheSettings
 from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
+from modelserver_runtime.settings.jobs import JobsSettings
 from modelserver_runtime.settings.model import ModelSettings
 from modelserver_runtime.settings.models import ExtraModel, SeveralModelsSettings
 from modelserver_runtime.settings.names import PREFIX
@@ -27,6 +28,7 @@ class Settings(
     BoundarySettings,
     EngineSettings,
     CacheSettings,
+    JobsSettings,
     StorageSettings,
     TelemetrySettings,
     BaseSettings,
