@@ -14,6 +14,11 @@ RuntimeFailure
 │   ├── LoadTimeout           49
 │   └── RuntimeCrash          50
 └── RequestFailure            answers one request; rest/errors maps it to a status
+    ├── AccessDenied
+    │   ├── NotAuthenticated  the client must send another key
+    │   └── NotPermitted      the client must ask for more rights
+    ├── RateLimited           the client may try again later: it has used its share
+    ├── KeysUnavailable       the client may try again later: keys cannot be looked up or kept
     ├── InvalidRequest        the client must change the request
     ├── ContextLengthExceeded the client must send less
     ├── ModelNotFound         the client must name another model
@@ -122,6 +127,21 @@ class RequestFailure(RuntimeFailure):
         self.message = message
         self.param = param
         self.retry_after_seconds = retry_after_seconds
+
+
+class AccessDenied(RequestFailure): ...
+
+
+class NotAuthenticated(AccessDenied): ...
+
+
+class NotPermitted(AccessDenied): ...
+
+
+class RateLimited(RequestFailure): ...
+
+
+class KeysUnavailable(RequestFailure): ...
 
 
 class InvalidRequest(RequestFailure): ...

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,12 +18,16 @@ from modelserver_runtime.errors import (
     ContextLengthExceeded,
     DeadlineUnreachable,
     InvalidRequest,
+    KeysUnavailable,
     ModelNotFound,
     ModelUnavailable,
+    NotAuthenticated,
     NotCached,
+    NotPermitted,
     NotReady,
     Overloaded,
     QueueTimeout,
+    RateLimited,
     RequestFailure,
     RequestTimeout,
     RequestTooLarge,
@@ -54,15 +59,19 @@ TABLE: Mapping[type[RequestFailure], Mapped] = {
     InvalidRequest: Mapped(status=400, type=_INVALID),
     ContextLengthExceeded: Mapped(status=400, type=_INVALID, code="context_length_exceeded"),
     TaskNotSupported: Mapped(status=400, type=_INVALID, code="task_not_supported"),
+    NotAuthenticated: Mapped(status=401, type="authentication_error", code="invalid_api_key"),
+    NotPermitted: Mapped(status=403, type="permission_error", code="insufficient_permissions"),
     ModelNotFound: Mapped(status=404, type=_INVALID, code="model_not_found"),
     ResourceNotFound: Mapped(status=404, type=_INVALID, code="not_found"),
     Conflict: Mapped(status=409, type=_INVALID, code="conflict"),
     RequestTooLarge: Mapped(status=413, type=_INVALID, code="request_too_large"),
     UnsupportedMedia: Mapped(status=415, type=_INVALID, code="unsupported_media_type"),
+    RateLimited: Mapped(status=429, type="rate_limit_error", code="rate_limit_exceeded"),
     Overloaded: Mapped(status=429, type="rate_limit_error", code="queue_full"),
     DeadlineUnreachable: Mapped(status=429, type="rate_limit_error", code="deadline_unreachable"),
     BackendFailure: Mapped(status=500, type="server_error", code="backend_failure"),
     NotReady: Mapped(status=503, type="server_error", code="not_ready"),
+    KeysUnavailable: Mapped(status=503, type="server_error", code="keys_unavailable"),
     ModelUnavailable: Mapped(status=503, type="server_error", code="model_unavailable"),
     CircuitOpen: Mapped(status=503, type="server_error", code="circuit_open"),
     # Nothing was begun, so it may be sent again; 408 would blame the client for being slow.
@@ -94,6 +103,8 @@ def response_of(failure: RequestFailure) -> Response:
     should_retry = mapped.should_retry if failure.should_retry is None else failure.should_retry
     if should_retry is not None:
         headers["x-should-retry"] = str(should_retry).lower()
+    if mapped.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="modelserver"'
     return _response(mapped.status, detail_of(failure), headers)
 
 
