@@ -43,7 +43,7 @@ def a_model(directory: Path, architecture: str | None, **files: Any) -> Path:
 )
 def test_the_architecture_tells_the_task(tmp_path, architecture, model_type, task):
     path = a_model(tmp_path, architecture, model_type=model_type)
-    assert identify(path, Task.AUTO).task is task
+    assert identify(path, Task.AUTO).task == task
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_the_card_refines_it_where_the_architecture_can(
 ):
     card = f"---\nlicense: mit\npipeline_tag: {tag}\n---\n# A model\npipeline_tag: nonsense\n"
     path = a_model(tmp_path, architecture, model_type=model_type, README__md=card)
-    assert identify(path, Task.AUTO).task is task
+    assert identify(path, Task.AUTO).task == task
 
 
 def test_files_of_sentence_transformers_mean_embeddings(tmp_path):
     path = a_model(tmp_path, "Qwen3ForCausalLM", model_type="qwen3", modules__json="[]")
-    assert identify(path, Task.AUTO).task is Task.EMBEDDINGS
-    assert identify(path, Task.TEXT_GENERATION).task is Task.TEXT_GENERATION
+    assert identify(path, Task.AUTO).task == Task.EMBEDDINGS
+    assert identify(path, Task.TEXT_GENERATION).task == Task.TEXT_GENERATION
 
 
 def test_a_task_that_the_model_is_not_made_for_is_refused_with_those_it_is(tmp_path):

@@ -12,8 +12,8 @@ import soundfile
 from PIL import Image
 from pydantic import TypeAdapter
 
-from modelserver_runtime.rest.schemas.tasks import TASK_SCHEMAS
 from modelserver_runtime.settings import Task
+from modelserver_runtime.tasks import find_task
 from support import tiny_models
 from support.runtime_server import RunningServer, running_server, settings_for
 
@@ -94,7 +94,7 @@ def test_a_task_answers_in_its_own_shape(task, tmp_path):
         response = server.post("/predict", **body)
         assert response.status_code == 200, response.text
         assert response.json()["task"] == task
-        TypeAdapter(TASK_SCHEMAS[task].answer).validate_python(response.json()["output"])
+        TypeAdapter(find_task(task).schema.answer).validate_python(response.json()["output"])
         batch = server.post("/batch-predict", **{**body, "inputs": [body["inputs"]] * 3})
         outputs = [rounded(result["output"]) for result in batch.json()["results"]]
         assert outputs == [rounded(response.json()["output"])] * 3

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from modelserver_runtime.errors import FailureClass
 
+
 class GrammarKind(StrEnum):
     """How the text of a grammar is written; a `grammar` of a client is Lark or GBNF."""
 

@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoImageProcessor,
+    AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
 )
@@ -47,6 +48,7 @@ _PARTS: dict[str, Any] = {
     "tokenizer": AutoTokenizer,
     "image_processor": AutoImageProcessor,
     "feature_extractor": AutoFeatureExtractor,
+    "processor": AutoProcessor,
 }
 # Tokenizers without a limit of their own say 1e30.
 _LARGEST_LENGTH = 1 << 40

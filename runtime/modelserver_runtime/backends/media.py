@@ -1,5 +1,6 @@
-"""Images and sound from the bytes that a client sent."""
+"""Images and sound from the bytes that a client sent, and back to bytes."""
 
+import base64
 import io
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from modelserver_runtime.errors import InvalidRequest
 
 # A picture of few bytes may unpack to gigabytes.
-_MOST_PIXELS = 64_000_000
+MOST_PIXELS = 64_000_000
 # Half an hour of sound at 16 kHz.
 _MOST_SECONDS = 1800
 
@@ -18,10 +19,10 @@ _MOST_SECONDS = 1800
 def read_image(content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
-        if image.width * image.height > _MOST_PIXELS:
+        if image.width * image.height > MOST_PIXELS:
             raise InvalidRequest(
                 f"The image has {image.width} x {image.height} pixels; at most "
-                f"{_MOST_PIXELS // 1_000_000} million are accepted",
+                f"{MOST_PIXELS // 1_000_000} million are accepted",
                 param="inputs",
             )
         return image.convert("RGB")
@@ -85,3 +86,16 @@ def silence() -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.zeros(16_000, dtype=np.float32), 16_000, format="WAV")
     return buffer.getvalue()
+
+
+def png_base64(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def wav_base64(audio: np.ndarray[Any, Any], sampling_rate: int) -> str:
+    """Of float samples, a row for each channel."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio.astype(np.float32).T, sampling_rate, format="WAV")
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from transformers import AutoConfig, PreTrainedModel
 
 from modelserver_runtime.backends.base import TaskItem
+from modelserver_runtime.backends.detection import Identity
+from modelserver_runtime.backends.loading import (
+    LoadOptions,
+    load_part,
+    load_weights,
+    translated_errors,
+)
 from modelserver_runtime.backends.media import blank_image, read_image, read_sound, silence
-from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
+from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest, UnsupportedModel
 from modelserver_runtime.settings import Task
 
 # transformers types each attribute of a pipeline as one of many; the task decides which it is.
@@ -97,7 +105,7 @@ def _sample_sound(_: Pipeline) -> TaskItem:
     return TaskItem(inputs=silence())
 
 
-PIPELINE_TASKS: Mapping[Task, PipelineTask] = {
+PIPELINE_TASKS: Mapping[str, PipelineTask] = {
     Task.TEXT_CLASSIFICATION: PipelineTask(
         pipeline="text-classification",
         auto_class=transformers.AutoModelForSequenceClassification,
@@ -154,12 +162,48 @@ PIPELINE_TASKS: Mapping[Task, PipelineTask] = {
     ),
     Task.SPEECH_RECOGNITION: PipelineTask(
         pipeline="automatic-speech-recognition",
-        auto_class=(transformers.AutoModelForCTC, transformers.AutoModelForSpeechSeq2Seq),
+        auto_class=(
+            transformers.AutoModelForCTC,
+            transformers.AutoModelForTDT,
+            transformers.AutoModelForSpeechSeq2Seq,
+        ),
         parts=(*_TEXT, *_SOUND),
         prepare=_sound,
         sample=_sample_sound,
     ),
 }
+
+
+def load(options: LoadOptions, identity: Identity) -> tuple[PreTrainedModel, "PipelineBackend"]:
+    task = PIPELINE_TASKS[identity.task]
+    model, pipeline = load_pipeline(options, task.pipeline, task.auto_class, task.parts)
+    if identity.task == Task.ZERO_SHOT_CLASSIFICATION and pipeline.entailment_id == -1:
+        raise UnsupportedModel(
+            f"The labels of the model are {', '.join(model.config.label2id or ())}; "
+            "zero-shot classification needs one that begins with entail",
+            hint="Use a model trained for natural language inference, or TextClassification.",
+        )
+    return model, PipelineBackend(pipeline, task)
+
+
+def load_pipeline(
+    options: LoadOptions, name: str, auto_class: Any, parts: Sequence[str]
+) -> tuple[PreTrainedModel, Pipeline]:
+    model = load_weights(_auto_class(auto_class, options), options)
+    with translated_errors():
+        make: Any = transformers.pipeline
+        given = {part: load_part(part, options) for part in parts}
+        return model, make(name, model=model, device=model.device, **given)
+
+
+def _auto_class(choices: Any, options: LoadOptions) -> Any:
+    """Some tasks have several kinds of model; the first that knows this one loads it."""
+    if not isinstance(choices, tuple):
+        return choices
+    with translated_errors():
+        kind = type(AutoConfig.from_pretrained(**options.arguments))
+    known = (choice for choice in choices if kind in choice._model_mapping)  # noqa: SLF001  as transformers' own pipelines ask
+    return next(known, choices[-1])
 
 
 class PipelineBackend:

@@ -11,7 +11,7 @@ from modelserver_runtime.backends.tokenization import TransformersTokenizer
 from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
 from modelserver_runtime.settings import Task
 
-_OUTPUT_NAMES = {
+_OUTPUT_NAMES: Mapping[str, str] = {
     Task.SUMMARIZATION: "summary_text",
     Task.TRANSLATION: "translation_text",
     Task.TEXT_TO_TEXT_GENERATION: "generated_text",
@@ -27,7 +27,7 @@ class TextToText:
         model: PreTrainedModel,
         tokenizer: TransformersTokenizer,
         *,
-        task: Task,
+        task: str,
         max_model_length: int,
     ) -> None:
         self._model = model

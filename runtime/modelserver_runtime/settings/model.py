@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from modelserver_runtime.settings.values import Dtype, Task
+from modelserver_runtime.settings.values import Dtype, Task, TaskName
 
 
 class ModelSettings(BaseModel):
@@ -38,7 +38,7 @@ class ModelSettings(BaseModel):
         "", description="name of the model in the API; default: the directory's name"
     )
     aliases: tuple[str, ...] = Field((), description="more names of the model in the API")
-    task: Task = Field(
+    task: TaskName = Field(
         Task.AUTO, description="what the model is served for; Auto reads its config.json"
     )
     dtype: Dtype = Field(

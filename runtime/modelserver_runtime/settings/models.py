@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import NoDecode
 
-from modelserver_runtime.settings.values import Dtype, Task
+from modelserver_runtime.settings.values import Dtype, Task, TaskName
 
 _HUB = "hf://"
 _FILE = "file://"
@@ -23,7 +23,7 @@ class ExtraModel(BaseModel):
     uri: str = ""
     revision: str = ""
     directory: Path | None = None
-    task: Task = Task.AUTO
+    task: TaskName = Task.AUTO
     dtype: Dtype = Dtype.AUTO
     max_model_length: Annotated[int, Field(ge=0)] = 0
     pinned: bool = False
