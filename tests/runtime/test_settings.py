@@ -58,7 +58,7 @@ def test_empty_variables_mean_the_default(monkeypatch):
     monkeypatch.setenv("MODELSERVER_PORT", "")
     monkeypatch.setenv("MODELSERVER_TASK", "")
     assert load_settings().port == 8080
-    assert load_settings().task is Task.AUTO
+    assert load_settings().task == Task.AUTO
 
 
 def test_a_flag_wins_over_the_environment(monkeypatch):
@@ -105,7 +105,7 @@ def test_a_file_sets_lists_and_numbers_and_empty_keys_mean_the_default(monkeypat
     monkeypatch.setenv("MODELSERVER_CONFIG", a_file(tmp_path, text))
     settings = load_settings()
     assert (settings.aliases, settings.port, settings.allow_pickle) == (("a", "b"), 9000, True)
-    assert settings.task is Task.AUTO
+    assert settings.task == Task.AUTO
 
 
 def test_an_empty_file_is_a_file_without_settings(tmp_path):
@@ -123,7 +123,7 @@ IN_VARIABLES = {
     ("PORT", "http"): "MODELSERVER_PORT is 'http': Input should be a valid integer",
     ("PORT", "70000"): "MODELSERVER_PORT is '70000': Input should be less than or equal to 65535",
     ("PORT", "-1"): "MODELSERVER_PORT is '-1': Input should be greater than or equal to 0",
-    ("TASK", "Chat"): "MODELSERVER_TASK is 'Chat': Input should be 'Auto'",
+    ("LAME_DUCK_SECONDS", "-1"): "MODELSERVER_LAME_DUCK_SECONDS is '-1': Input should be",
     ("DTYPE", "int4"): "MODELSERVER_DTYPE is 'int4': Input should be 'Auto', 'Float32'",
     ("ALIASES", "a,b"): "MODELSERVER_ALIASES is 'a,b': a list is written as JSON, for example",
     ("ALIASES", '{"a": 1}'): "MODELSERVER_ALIASES is {'a': 1}: a list is written as JSON",

@@ -22,11 +22,19 @@ END = 0
 class LetterTokenizer:
     """Token n is a letter, and a letter is token n."""
 
+    chat_template = "{{ messages }}"
+
     def encode(self, text: str, **_: Any) -> tuple[int, ...]:
         return tuple(ord(letter) - 96 for letter in text)
 
+    def decode(self, token_ids: Sequence[int], **_: Any) -> str:
+        return "".join(self.step(token_id) for token_id in token_ids)
+
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], _: Any) -> tuple[int, ...]:
         return self.encode(messages[-1]["content"])
+
+    def response_parser(self, *_: Any) -> None:
+        """Answers are plain text."""
 
     def text_stream(self, **_: Any) -> "LetterTokenizer":
         return self
@@ -48,6 +56,7 @@ class CountingBackend:
         )
         self.defaults = SamplingDefaults()
         self.tokenizer = LetterTokenizer()
+        self.grammars = None  # nobody may ask for one
         self.live: dict[int, int] = {}
         self.prompts: dict[int, tuple[int, ...]] = {}
         self.may_step = threading.Event()

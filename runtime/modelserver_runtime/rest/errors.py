@@ -130,6 +130,8 @@ def install_error_handlers(app: FastAPI) -> None:
         RequestValidationError: _on_validation_error,
         HTTPException: _on_http_exception,
         ClientDisconnected: _on_disconnect,
+        # Starlette raises it again after that; the boundary then logs it.
+        Exception: _on_surprise,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -137,6 +139,10 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _on_failure(_: Request, failure: RequestFailure) -> Response:
     return response_of(failure)
+
+
+async def _on_surprise(_: Request, __: Exception) -> Response:
+    return internal_error()
 
 
 async def _on_validation_error(_: Request, error: RequestValidationError) -> Response:
