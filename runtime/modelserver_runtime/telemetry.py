@@ -70,9 +70,52 @@ class Telemetry:
         self.redis_errors = Counter(
             "modelserver_redis_errors", "Times that Redis did not answer", registry=self.registry
         )
+        self._define_access()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def _define_access(self) -> None:
+        """Of keys by their ids, of which there are as many as an administrator has made."""
+        registry = self.registry
+        self._key_requests = Counter(
+            "modelserver_key_requests", "Requests, by API key", ("key",), registry=registry
+        )
+        self._key_errors = Counter(
+            "modelserver_key_errors",
+            "Requests that were answered with an error, by API key",
+            ("key",),
+            registry=registry,
+        )
+        self._key_tokens = Counter(
+            "modelserver_key_tokens",
+            "Tokens, by API key and by kind: prompt or completion",
+            ("key", "kind"),
+            registry=registry,
+        )
+        self.rate_limited = Counter(
+            "modelserver_rate_limited",
+            "Requests over a limit of their key or address, by what is limited",
+            ("unit",),
+            registry=registry,
+        )
+        self.access_problems = Gauge(
+            "modelserver_access_problems",
+            "Key files and stores that cannot be used now",
+            registry=registry,
+        )
+
+    def observe_key(self, key: str, *, is_error: bool, prompt: int, completion: int) -> None:
+        self._key_requests.labels(key).inc()
+        if is_error:
+            self._key_errors.labels(key).inc()
+        self._key_tokens.labels(key, "prompt").inc(prompt)
+        self._key_tokens.labels(key, "completion").inc(completion)
+
+    def forget_key(self, key: str) -> None:
+        self._key_requests.remove_by_labels({"key": key})
+        self._key_errors.remove_by_labels({"key": key})
+        self._key_tokens.remove_by_labels({"key": key})
 
     def of(self, model: str, revision: str) -> "ModelTelemetry":
         """The same object for the same labels; only for models that are configured."""

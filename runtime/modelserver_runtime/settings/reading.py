@@ -7,6 +7,7 @@ from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelserver_runtime.errors import InvalidConfiguration
+from modelserver_runtime.settings.access import AccessSettings
 from modelserver_runtime.settings.boundary import BoundarySettings
 from modelserver_runtime.settings.cache import CacheSettings
 from modelserver_runtime.settings.concerns import is_secret
@@ -29,6 +30,7 @@ class Settings(
     EngineSettings,
     CacheSettings,
     JobsSettings,
+    AccessSettings,
     StorageSettings,
     TelemetrySettings,
     BaseSettings,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ class RedisStore:
     ) -> None:
         self._prefix = settings.redis_prefix
         self._seconds = settings.redis_timeout_seconds
-        self._redis = _client(settings)
+        # Its commands are typed for synchronous and asynchronous clients at once.
+        self._redis: Any = _client(settings)
         self._telemetry = telemetry
         self._clock = clock
         self._pause = Pause()
@@ -117,7 +118,7 @@ class RedisStore:
     async def close(self) -> None:
         await self._redis.aclose()
 
-    async def _ask(self, what: str, command: Callable[[], Any]) -> Any:
+    async def _ask[T](self, what: str, command: Callable[[], Awaitable[T]]) -> T | None:
         began = self._clock()
         if not self._pause.may_ask(began):
             return None

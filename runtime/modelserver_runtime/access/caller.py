@@ -1,0 +1,71 @@
+"""One request's caller, as routes see it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelserver_runtime.access.principal import ApiKey, Scope, spoken
+from modelserver_runtime.engine.request import Priority
+from modelserver_runtime.errors import NotPermitted
+
+ANONYMOUS_ID = "anonymous"
+# Without keys there is nobody to tell apart, and everything but administration is open.
+_ANONYMOUS_SCOPES = frozenset(Scope) - {Scope.ADMIN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Caller:
+    """`key` is None where no keys are needed."""
+
+    __slots__ = ("address", "key", "usage")
+
+    def __init__(self, key: ApiKey | None = None, address: str = "") -> None:
+        self.key = key
+        self.address = address
+        self.usage: Usage | None = None
+
+    @property
+    def id(self) -> str:
+        """For logs, metrics and the ledger; never the key."""
+        return self.key.id if self.key else ANONYMOUS_ID
+
+    @property
+    def tenant(self) -> str:
+        """Who shares turns and stored answers with whom; empty when callers are not told apart."""
+        return (self.key.tenant or self.key.id) if self.key else ""
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return self.key.scopes if self.key else _ANONYMOUS_SCOPES
+
+    @property
+    def highest_priority(self) -> Priority:
+        return self.key.highest_priority if self.key else Priority.CRITICAL
+
+    def may_use(self, names: Sequence[str]) -> bool:
+        """Whether a model of these names is allowed."""
+        return self.key is None or self.key.may_use(names)
+
+    def require_model(self, names: Sequence[str]) -> None:
+        if self.key is not None and not self.key.may_use(names):
+            raise NotPermitted(
+                f"The API key {spoken(self.key)} may not use the model {names[0]!r}; it may use "
+                f"{', '.join(self.key.models)}",
+                param="model",
+            )
+
+    def capped(self, wanted: Priority) -> Priority:
+        """What is wanted, as far as the key may."""
+        return min(wanted, self.highest_priority)
+
+    def settle(self, *, prompt_tokens: int, completion_tokens: int) -> None:
+        """Says what the request has used, where that is not what its models have computed."""
+        self.usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
