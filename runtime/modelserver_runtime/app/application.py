@@ -32,6 +32,7 @@ from modelserver_runtime.rest import (
     generate,
     health,
     models,
+    responses,
     tasks,
 )
 from modelserver_runtime.rest.boundary import Boundary
@@ -48,6 +49,7 @@ _ROUTERS = (
     chat,
     completions,
     embeddings,
+    responses,
     files,
     batches,
     models,

@@ -91,9 +91,9 @@ async def compile_grammar(compiler: GrammarCompiler, grammar: Grammar, param: st
         async with asyncio.timeout(_COMPILE_SECONDS):
             await loop.run_in_executor(_COMPILING, compiler.prepare, grammar)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{param}: {error.message}", param=param) from error
+        raise InvalidRequest(error.message, param=param) from error
     except TimeoutError as error:
         raise InvalidRequest(
-            f"{param}: it was not compiled within {_COMPILE_SECONDS:.0f} s; make it simpler",
+            f"{param} was not compiled within {_COMPILE_SECONDS:.0f} s; make it simpler",
             param=param,
         ) from error

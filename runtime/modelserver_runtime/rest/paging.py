@@ -15,8 +15,13 @@ def page[Item: Identified](
     items: Sequence[Item], *, after: str | None, limit: int
 ) -> tuple[Sequence[Item], bool]:
     """At most `limit` of the items after the one named `after`, and whether there are more."""
-    ids = [item.id for item in items]
+    shown, has_more = page_of([item.id for item in items], after=after, limit=limit)
+    wanted = set(shown)
+    return [item for item in items if item.id in wanted], has_more
+
+
+def page_of(ids: Sequence[str], *, after: str | None, limit: int) -> tuple[Sequence[str], bool]:
     if after is not None and after not in ids:
         raise InvalidRequest(f"after names {after}, which is not in the list", param="after")
     start = 0 if after is None else ids.index(after) + 1
-    return items[start : start + limit], len(items) > start + limit
+    return ids[start : start + limit], len(ids) > start + limit

@@ -57,4 +57,7 @@ class EventStream(Response):
 async def _send_event(send: Send, event: Event) -> None:
     text = event.encode() if isinstance(event, str) else orjson.dumps(event)
     body = b"data: %b\n\n" % text
+    if isinstance(event, dict) and "type" in event:
+        # Events of responses have names, which some clients go by.
+        body = b"event: %b\n%b" % (event["type"].encode(), body)
     await send({"type": "http.response.body", "body": body, "more_body": True})

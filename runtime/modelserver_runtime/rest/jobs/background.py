@@ -13,7 +13,7 @@ from modelserver_runtime.errors import Overloaded, ResourceNotFound
 from modelserver_runtime.rest.jobs.calls import Answer, Call, perform_patiently
 from modelserver_runtime.settings import Settings
 
-type JobStatus = Literal["queued", "running", "completed", "failed"]
+type JobStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Job:
     ended_at: int | None = None
     answer: Answer | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
 
 
 class BackgroundJobs:
@@ -36,7 +37,6 @@ class BackgroundJobs:
         self._settings = settings
         self._wall_clock = wall_clock
         self._jobs: dict[str, Job] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(settings.batch_concurrency)
 
     def start(
@@ -46,10 +46,14 @@ class BackgroundJobs:
         now = int(self._wall_clock())
         job = Job(id=f"job_{secrets.token_hex(12)}", call=call, created_at=now)
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._run(job, asgi, on_end))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        job.task = asyncio.create_task(self._run(job, asgi, on_end))
         return job
+
+    def cancel(self, job: Job) -> None:
+        """Ends a job that has not ended; what it has computed is lost."""
+        if job.ended_at is None and job.task is not None:
+            job.task.cancel()
+            self._end(job, "cancelled")
 
     def find(self, tenant: str, job_id: str) -> Job:
         job = self._jobs.get(job_id)
@@ -61,9 +65,13 @@ class BackgroundJobs:
         async with self._turns:
             job.status = "running"
             job.answer = await perform_patiently(asgi, job.call, job.stop)
-        job.status = "completed" if job.answer.is_success else "failed"
-        job.ended_at = int(self._wall_clock())
+        self._end(job, "completed" if job.answer.is_success else "failed")
         on_end(job)
+
+    def _end(self, job: Job, status: JobStatus) -> None:
+        job.status = status
+        job.ended_at = int(self._wall_clock())
+        job.task = None
 
     def _make_room(self) -> None:
         oldest_wanted = self._wall_clock() - self._settings.stored_responses_ttl_seconds

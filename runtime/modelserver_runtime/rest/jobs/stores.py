@@ -6,6 +6,7 @@ from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.rest.jobs.background import BackgroundJobs
 from modelserver_runtime.rest.jobs.batches import Batches
 from modelserver_runtime.rest.jobs.files import FileStore
+from modelserver_runtime.rest.responding.store import ResponseStore
 from modelserver_runtime.settings import Settings
 
 
@@ -14,6 +15,7 @@ class Jobs:
     files: FileStore
     batches: Batches
     background: BackgroundJobs
+    responses: ResponseStore
 
 
 def create_jobs(settings: Settings, wall_clock: Clock) -> Jobs:
@@ -22,4 +24,5 @@ def create_jobs(settings: Settings, wall_clock: Clock) -> Jobs:
         files=files,
         batches=Batches(settings, files, wall_clock),
         background=BackgroundJobs(settings, wall_clock),
+        responses=ResponseStore(settings, wall_clock),
     )

@@ -1,0 +1,1 @@
+"""OpenAI's Responses: a conversation of items, streamed as named events, kept for the next turn."""
