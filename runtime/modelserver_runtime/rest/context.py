@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Protocol
 
@@ -20,6 +20,7 @@ from modelserver_runtime.models.manager import ModelManager
 from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.observability.tracing import Tracer
 from modelserver_runtime.rest.jobs.stores import Jobs
+from modelserver_runtime.rest.prompts import PromptMemory
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.telemetry import Telemetry
 from modelserver_runtime.timing import RequestTiming, current_request
@@ -53,6 +54,7 @@ class ServerContext:
     jobs: Jobs
     tracer: Tracer | None = None
     cache: ResponseCache | None = None
+    prompts: PromptMemory = field(default_factory=PromptMemory)
 
     @property
     def primary(self) -> ServedModel:
@@ -112,7 +114,8 @@ class ServerContext:
             timing.tokenized = self.clock()
 
 
-def _context(request: Request) -> ServerContext:
+async def _context(request: Request) -> ServerContext:
+    """Not a plain function: FastAPI would run it in a thread, which costs more than a hit does."""
     context: ServerContext = request.app.state.context
     return context
 

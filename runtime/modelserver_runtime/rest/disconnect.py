@@ -16,7 +16,10 @@ async def until_disconnect[T](receive: Receive, work: Coroutine[Any, Any, T]) ->
 
     The request's body must have been read: the next message then is the end of the connection.
     """
-    working = asyncio.ensure_future(work)
+    working = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    if working.done():
+        # What is known already needs no waiting, and nobody to watch.
+        return working.result()
     watching = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)

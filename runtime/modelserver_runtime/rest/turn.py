@@ -30,6 +30,7 @@ from modelserver_runtime.rest.tools.pieces import (
 )
 from modelserver_runtime.rest.tools.selection import Selection, reader_of, select
 
+type PreparedPrompt = tuple[tuple[int, ...], Callable[[], AnswerReader], bool]
 type Finish = Literal["stop", "length", "tool_calls"]
 
 
@@ -124,9 +125,7 @@ async def prepare_turn(
     backend = engine.backend
     selection = select(body, backend.tokenizer)
     grammar = await _grammar(body, selection, engine)
-    prompt, make_reader, needs_marks = await context.in_thread(
-        _prompt, body, selection, backend.tokenizer
-    )
+    prompt, make_reader, needs_marks = await _remembered_prompt(body, context, engine, selection)
     sampling = replace(
         sampling_of(body, backend.defaults, backend.limits),
         max_tokens=max_tokens(_budget(body, context), len(prompt), backend.limits),
@@ -155,6 +154,17 @@ async def prepare_turn(
     )
 
 
+async def _remembered_prompt(
+    body: ChatRequest, context: ServerContext, engine: Generator, selection: Selection
+) -> PreparedPrompt:
+    key = body.model_dump_json().encode()
+    prompt: PreparedPrompt | None = context.prompts.get(engine, key)
+    if prompt is None:
+        prompt = await context.in_thread(_prompt, body, selection, engine.backend.tokenizer)
+        context.prompts.put(engine, key, prompt)
+    return prompt
+
+
 async def _grammar(body: ChatRequest, selection: Selection, engine: Generator) -> Grammar | None:
     of_text, param = format_of(body)
     grammar = selection.grammar(of_text, engine.backend.grammars)
@@ -166,9 +176,7 @@ async def _grammar(body: ChatRequest, selection: Selection, engine: Generator) -
     return grammar
 
 
-def _prompt(
-    body: ChatRequest, selection: Selection, tokenizer: Tokenizer
-) -> tuple[tuple[int, ...], Callable[[], AnswerReader], bool]:
+def _prompt(body: ChatRequest, selection: Selection, tokenizer: Tokenizer) -> PreparedPrompt:
     """Also what reads the answer: where a template has begun it, that follows from the prompt."""
     messages = plain_messages(body.messages)
     options = _template_options(body)
