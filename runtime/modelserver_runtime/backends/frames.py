@@ -37,7 +37,7 @@ def _animation(content: bytes) -> list[Image.Image]:
 def _decoded(content: bytes) -> list[Image.Image]:
     """Frames of a video; every one that fits into the limit of pixels, evenly spread."""
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             stream = container.streams.video[0]
             pixels = stream.width * stream.height
             _require_few_pixels(pixels)

@@ -67,7 +67,8 @@ def load(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, "MaskGener
     model = load_weights(transformers.AutoModelForMaskGeneration, options)
     with translated_errors():
         processor = load_part("image_processor", options)
-        pipeline = _Masks(model=model, image_processor=processor, device=model.device)
+        make: Any = _Masks
+        pipeline = make(model=model, image_processor=processor, device=model.device)
     return model, MaskGenerator(pipeline)
 
 

@@ -172,53 +172,19 @@ def _decide(pipeline: Pipeline, inputs: Any, _: Parameters) -> Any:
 
 def _write_about_images(pipeline: Pipeline, inputs: Any, parameters: Parameters) -> Any:
     images = [read_image(content) for content in inputs["images"]]
-    prompt = _prompt(pipeline, inputs["text"], {"image": images})
-    options = _generation(parameters)
-    output = pipeline(**prompt, generate_kwargs=options, return_full_text=False)
+    prompt = prompt_of(pipeline.processor, inputs["text"], {"image": images})
+    output = pipeline(**prompt, generate_kwargs=dict(parameters), return_full_text=False)
     return {"generated_text": _first(output)["generated_text"]}
 
 
-def _answer_anything(pipeline: Pipeline, inputs: Any, parameters: Parameters) -> Any:
-    mode = parameters["generation_mode"]
-    if mode not in pipeline.model.output_modalities:
-        raise InvalidRequest(
-            f"The model makes {', '.join(pipeline.model.output_modalities)}, and no {mode}",
-            param="parameters.generation_mode",
-        )
-    rate = getattr(pipeline.feature_extractor, "sampling_rate", 16_000)
-    media = {
-        "image": [read_image(content) for content in inputs["images"]],
-        "audio": [read_sound(content, rate)["raw"] for content in inputs["audio"]],
-    }
-    prompt = _prompt(pipeline, inputs["text"], media)
-    options = {"generate_kwargs": _generation(parameters), "generation_mode": mode}
-    if mode == "text":
-        options["return_full_text"] = False
-    return _made(mode, _first(pipeline(**prompt, **options))[f"generated_{mode}"], rate)
-
-
-def _made(mode: str, output: Any, rate: int) -> Any:
-    match mode:
-        case "image":
-            return {"image": png_base64(output)}
-        case "audio":
-            return {"audio": wav_base64(np.atleast_2d(np.asarray(output)), rate)}
-        case _:
-            return {"generated_text": output}
-
-
-def _prompt(pipeline: Pipeline, text: str, media: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def prompt_of(processor: Any, text: str, media: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """A conversation of one turn where the model has a template; else the text as it is."""
-    if getattr(pipeline.processor, "chat_template", None):
+    if getattr(processor, "chat_template", None):
         parts = [{"type": kind, kind: part} for kind, parts in media.items() for part in parts]
         content = [*parts, {"type": "text", "text": text}]
         return {"text": [{"role": "user", "content": content}]}
     named = {"image": "images", "audio": "audio"}
     return {"text": text, **{named[kind]: list(parts) for kind, parts in media.items() if parts}}
-
-
-def _generation(parameters: Parameters) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if name != "generation_mode"}
 
 
 def _first(output: Any) -> Any:
@@ -242,9 +208,9 @@ def _sample_document() -> TaskItem:
     return TaskItem(inputs=inputs)
 
 
-def _sample_chat(**parameters: Any) -> Callable[[], TaskItem]:
-    inputs = {"images": [blank_image()], "audio": [], "text": "warm up"}
-    return lambda: TaskItem(inputs=inputs, parameters={"max_new_tokens": 1, **parameters})
+def _sample_chat() -> TaskItem:
+    inputs = {"images": [blank_image()], "text": "warm up"}
+    return TaskItem(inputs=inputs, parameters={"max_new_tokens": 1})
 
 
 def _sample_decision() -> TaskItem:
@@ -276,7 +242,7 @@ MEDIA_TASKS: Mapping[str, MediaTask] = {
     "DocumentQuestionAnswering": MediaTask(
         pipeline="document-question-answering",
         auto_class=transformers.AutoModelForDocumentQuestionAnswering,
-        parts=("tokenizer", "image_processor"),
+        parts=("tokenizer", "image_processor?"),
         answer=_read_document,
         sample=_sample_document,
     ),
@@ -310,14 +276,7 @@ MEDIA_TASKS: Mapping[str, MediaTask] = {
         auto_class=transformers.AutoModelForImageTextToText,
         parts=("processor",),
         answer=_write_about_images,
-        sample=_sample_chat(),
-    ),
-    "AnyToAny": MediaTask(
-        pipeline="any-to-any",
-        auto_class=transformers.AutoModelForMultimodalLM,
-        parts=("processor",),
-        answer=_answer_anything,
-        sample=_sample_chat(generation_mode="text"),
+        sample=_sample_chat,
     ),
     "ZeroShotObjectDetection": MediaTask(
         pipeline="zero-shot-object-detection",

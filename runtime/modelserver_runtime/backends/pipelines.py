@@ -189,11 +189,18 @@ def load(options: LoadOptions, identity: Identity) -> tuple[PreTrainedModel, "Pi
 def load_pipeline(
     options: LoadOptions, name: str, auto_class: Any, parts: Sequence[str]
 ) -> tuple[PreTrainedModel, Pipeline]:
+    """A part whose name ends in a question mark is loaded if the model has it."""
     model = load_weights(_auto_class(auto_class, options), options)
+    wanted = [part for part in parts if not part.endswith("?") or _has_processor(options)]
     with translated_errors():
         make: Any = transformers.pipeline
-        given = {part: load_part(part, options) for part in parts}
+        given = {part.rstrip("?"): load_part(part.rstrip("?"), options) for part in wanted}
         return model, make(name, model=model, device=model.device, **given)
+
+
+def _has_processor(options: LoadOptions) -> bool:
+    names = ("preprocessor_config.json", "processor_config.json")
+    return any((options.directory / name).is_file() for name in names)
 
 
 def _auto_class(choices: Any, options: LoadOptions) -> Any:

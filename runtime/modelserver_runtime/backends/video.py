@@ -37,9 +37,8 @@ class VideoClassifier:
 
     @torch.inference_mode()
     def _answer(self, item: TaskItem) -> Any:
-        wanted = item.parameters.get("num_frames") or getattr(
-            self._model.config, "num_frames", _FRAMES
-        )
+        trained = getattr(self._model.config, "num_frames", None) or _FRAMES
+        wanted: int = item.parameters.get("num_frames") or trained
         inputs = self._image_processor(self._frames(item.inputs, wanted), return_tensors="pt")
         outputs: Any = self._model(**inputs.to(self._model.device, self._model.dtype))
         scores = self._scores(outputs.logits[0].float(), item.parameters.get("function_to_apply"))

@@ -41,7 +41,7 @@ TASK = TaskDefinition(
     pipeline="any-to-any",
     summary="text, an image or a sound, from texts, images and sounds",
     accepts=frozenset({Medium.AUDIO, Medium.IMAGE, Medium.TEXT}),
-    loader="modelserver_runtime.backends.media_tasks:load",
+    loader="modelserver_runtime.backends.any_to_any:load",
     schema=TaskSchema(
         inputs=AnyInput, parameters=AnyParameters, answer=AnyAnswer, file_field="images"
     ),
