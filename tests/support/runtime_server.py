@@ -86,7 +86,13 @@ class _ServerThread(threading.Thread):
         self._context = context
         self._listening = listening
         self._server = uvicorn.Server(
-            uvicorn.Config(create_asgi(context), lifespan="off", log_config=None, access_log=False)
+            uvicorn.Config(
+                create_asgi(context),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+            )
         )
         self.loop = asyncio.new_event_loop()
         self.started = threading.Event()
@@ -94,6 +100,7 @@ class _ServerThread(threading.Thread):
     def run(self) -> None:
         self.loop.call_soon(self.started.set)
         self.loop.run_until_complete(self._server.serve(sockets=[self._listening]))
+        self.loop.run_until_complete(self._context.close())
         self.loop.close()
 
     def end(self) -> None:

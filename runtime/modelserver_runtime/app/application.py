@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from modelserver_runtime import __version__
+from modelserver_runtime.access.opening import open_guard
 from modelserver_runtime.app.loader import DiskLoader
 from modelserver_runtime.backends.accelerators import cuda_devices
 from modelserver_runtime.backends.base import LoadedModel
@@ -24,6 +25,7 @@ from modelserver_runtime.observability.aliases import derive
 from modelserver_runtime.observability.hardware import HardwareCollector
 from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
+    admin_keys,
     batches,
     chat,
     completions,
@@ -32,6 +34,7 @@ from modelserver_runtime.rest import (
     generate,
     health,
     models,
+    rerank,
     responses,
     tasks,
 )
@@ -40,9 +43,12 @@ from modelserver_runtime.rest.caching import Caching
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.description import describe_tasks, drop_unused_statuses
 from modelserver_runtime.rest.errors import TABLE, install_error_handlers
+from modelserver_runtime.rest.inference_v2 import routes as inference_v2
 from modelserver_runtime.rest.jobs.stores import create_jobs
+from modelserver_runtime.rest.protection import Protection
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
+from modelserver_runtime.storage import RedisStore, open_store
 from modelserver_runtime.telemetry import Telemetry
 
 _ROUTERS = (
@@ -50,12 +56,15 @@ _ROUTERS = (
     completions,
     embeddings,
     responses,
+    rerank,
     files,
     batches,
     models,
     tasks,
     generate,
+    inference_v2,
     health,
+    admin_keys,
 )
 
 
@@ -71,7 +80,8 @@ def create_context(
     settings: Settings, *, clock: Clock, wall_clock: Clock, loader: Loader | None = None
 ) -> ServerContext:
     telemetry = _telemetry(settings, clock)
-    cache = _cache(settings, clock, wall_clock)
+    redis = open_store(settings, telemetry, clock)
+    cache = _cache(settings, clock, wall_clock, redis)
     return ServerContext(
         settings=settings,
         models=_models(settings, telemetry, clock, loader or DiskLoader(), cache),
@@ -82,12 +92,16 @@ def create_context(
         tokenizing=ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer"),
         created=int(wall_clock()),
         jobs=create_jobs(settings, wall_clock),
+        guard=open_guard(settings, telemetry, redis, clock=clock, wall_clock=wall_clock),
+        redis=redis,
         tracer=make_tracer(settings),
         cache=cache,
     )
 
 
-def _cache(settings: Settings, clock: Clock, wall_clock: Clock) -> ResponseCache | None:
+def _cache(
+    settings: Settings, clock: Clock, wall_clock: Clock, redis: RedisStore | None
+) -> ResponseCache | None:
     if not settings.cache_max_entries:
         return None
     limits = MemoryLimits(
@@ -96,7 +110,7 @@ def _cache(settings: Settings, clock: Clock, wall_clock: Clock) -> ResponseCache
         ttl_seconds=settings.cache_ttl_seconds,
     )
     rules = CacheRules(limits=limits, is_shared=settings.cache_shared)
-    return ResponseCache(rules, clock=clock, wall_clock=wall_clock)
+    return ResponseCache(rules, clock=clock, wall_clock=wall_clock, store=redis)
 
 
 def _telemetry(settings: Settings, clock: Clock) -> Telemetry:
@@ -162,6 +176,7 @@ def create_app(context: ServerContext) -> FastAPI:
         responses={mapped.status: {"model": ErrorBody} for mapped in TABLE.values()},
     )
     app.state.context = context
+    app.add_middleware(Protection, context=context)
     for module in _ROUTERS:
         app.include_router(module.router)
     install_error_handlers(app)

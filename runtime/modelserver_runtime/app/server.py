@@ -65,6 +65,8 @@ def serve(settings: Settings, listening: socket.socket, load_model: Load, say: S
         log_config=None,
         access_log=False,
         server_header=False,
+        # It would believe every proxy on this machine; `access.addresses` asks the settings.
+        proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         backlog=BACKLOG,
     )
@@ -105,6 +107,7 @@ class _Process:
         finally:
             self._listener.end(_CRASH_DRAIN_SECONDS)
             await serving
+            await self._context.close()
             self._stop_worker()
 
     def _stop_worker(self) -> None:

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 
+from modelserver_runtime.access.caller import Caller
+from modelserver_runtime.access.guard import Guard
 from modelserver_runtime.cache.response_cache import ResponseCache
 from modelserver_runtime.engine.lifecycle import Lifecycle
-from modelserver_runtime.engine.request import Ticket
+from modelserver_runtime.engine.request import Priority, Ticket
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import InvalidRequest, UnsupportedMedia
@@ -19,9 +21,11 @@ from modelserver_runtime.models.leases import current_leases
 from modelserver_runtime.models.manager import ModelManager
 from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.observability.tracing import Tracer
+from modelserver_runtime.rest.caller import CALLER
 from modelserver_runtime.rest.jobs.stores import Jobs
 from modelserver_runtime.rest.prompts import PromptMemory
 from modelserver_runtime.settings import Settings
+from modelserver_runtime.storage import RedisStore
 from modelserver_runtime.telemetry import Telemetry
 from modelserver_runtime.timing import RequestTiming, current_request
 
@@ -41,7 +45,8 @@ class ServerContext:
     """`tokenizing` runs what is slow and not the model's: templates and tokenizers.
 
     `created` is the Unix time of the start, in seconds, for fields of that name. There is no
-    `cache` if the settings want none.
+    `cache` if the settings want none. A route's context has its request's caller; the one that is
+    not a request's has nobody, who may use every model.
     """
 
     settings: Settings
@@ -52,6 +57,9 @@ class ServerContext:
     tokenizing: Executor
     created: int
     jobs: Jobs
+    guard: Guard
+    redis: RedisStore | None = None
+    caller: Caller = field(default_factory=Caller)
     tracer: Tracer | None = None
     cache: ResponseCache | None = None
     prompts: PromptMemory = field(default_factory=PromptMemory)
@@ -77,8 +85,7 @@ class ServerContext:
         Loads it if need be, until `deadline`, a reading of the clock.
         """
         model = self.primary if name is None else self.models.find(name)
-        if caller is not None:
-            caller.require_model(model.names)
+        (caller or self.caller).require_model(model.names)
         latest = self.clock() + self.settings.request_timeout_seconds
         lease = await self.models.lease(model, deadline=deadline or latest)
         current_leases().add(lease)
@@ -90,6 +97,8 @@ class ServerContext:
         return Ticket(
             arrived=now,
             deadline=now + self.settings.request_timeout_seconds,
+            priority=self.caller.capped(Priority.NORMAL),
+            tenant=self.caller.tenant,
             timing=current_request.get() or RequestTiming(),
         )
 
@@ -100,6 +109,12 @@ class ServerContext:
                 f"{param} has {count} entries; at most {most} are accepted in one request",
                 param=param,
             )
+
+    async def close(self) -> None:
+        """After the last answer."""
+        await self.guard.ledger.flush(is_due=True)
+        if self.redis is not None:
+            await self.redis.close()
 
     async def in_thread[**P, T](
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -117,7 +132,8 @@ class ServerContext:
 async def _context(request: Request) -> ServerContext:
     """Not a plain function: FastAPI would run it in a thread, which costs more than a hit does."""
     context: ServerContext = request.app.state.context
-    return context
+    caller = request.scope.get(CALLER)
+    return context if caller is None else replace(context, caller=caller)
 
 
 async def require_json(request: Request) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from modelserver_runtime.rest.caller import Caller
+
 # What tells who a caller is. Kept in memory for as long as the job runs, and never written down.
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 
@@ -21,10 +23,14 @@ class Owner:
     client: tuple[str, int] | None = None
 
 
-def _owner(request: Request) -> Owner:
+async def _owner(request: Request, caller: Caller) -> Owner:
     headers = [pair for pair in request.scope["headers"] if pair[0] in _CREDENTIALS]
     client = request.scope.get("client")
-    return Owner(headers=tuple(headers), client=client and (client[0], client[1]))
+    return Owner(
+        tenant=caller.tenant,
+        headers=tuple(headers),
+        client=client and (client[0], client[1]),
+    )
 
 
 type JobOwner = Annotated[Owner, Depends(_owner)]

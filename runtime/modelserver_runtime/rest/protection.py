@@ -1,0 +1,168 @@
+"""Lets nobody past without a key, but to the routes of one list; and says what is left of limits.
+
+A layer around all routes and not a dependency of each, so that no route can forget it, and that a
+body is not read before its sender is known. A path that is not in `PUBLIC` is protected, whether a
+route is there or not.
+"""
+
+import math
+from collections.abc import Iterator
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelserver_runtime.access.addresses import client_address
+from modelserver_runtime.access.caller import Usage
+from modelserver_runtime.access.guard import Arrival, Passage
+from modelserver_runtime.access.limits import Decision, Unit, Verdict
+from modelserver_runtime.access.limits.charge import WINDOW_SECONDS
+from modelserver_runtime.access.principal import Scope as KeyScope
+from modelserver_runtime.rest.caller import CALLER
+from modelserver_runtime.rest.context import ServerContext
+from modelserver_runtime.rest.errors import response_of
+from modelserver_runtime.settings import Settings
+from modelserver_runtime.timing import RequestTiming, current_request
+
+type RawHeaders = list[tuple[bytes, bytes]]
+
+# What needs no key: it is asked by machines that have none, and tells nothing about requests.
+PUBLIC = frozenset({"/livez", "/readyz", "/ready", "/startupz", "/health"})
+METRICS = "/metrics"
+# Public if the settings say so, and open with any key otherwise.
+DOCUMENTS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+# The scope that the routes below a path need; every other route is for inference.
+SCOPES = {
+    "/admin": KeyScope.ADMIN,
+    "/models": KeyScope.MODELS,
+    "/v2/repository": KeyScope.MODELS,
+    METRICS: KeyScope.METRICS,
+}
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_FIRST_ERROR_STATUS = 400
+_POLICY_VIOLATION = 1008
+
+
+def public_paths(settings: Settings) -> frozenset[str]:
+    """The one list."""
+    metrics = {METRICS} if settings.access_metrics_public else set()
+    return PUBLIC | metrics | (DOCUMENTS if settings.access_docs_public else frozenset())
+
+
+def scope_of(method: str, path: str) -> KeyScope:
+    """Who may only ask models may also see which there are."""
+    for prefix, scope in SCOPES.items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            is_look = scope is KeyScope.MODELS and method in _SAFE_METHODS
+            return KeyScope.INFERENCE if is_look else scope
+    return KeyScope.INFERENCE
+
+
+class Protection:
+    def __init__(self, app: ASGIApp, context: ServerContext) -> None:
+        self._app = app
+        self._guard = context.guard
+        self._settings = context.settings
+        self._public = public_paths(context.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif scope["type"] != "http" or scope["path"] in self._public:
+            await self._app(scope, receive, send)
+        else:
+            await self._protected(scope, receive, send)
+
+    async def _protected(self, scope: Scope, receive: Receive, send: Send) -> None:
+        passage = await self._guard.admit(self._arrival(scope))
+        timing = current_request.get() or RequestTiming()
+        if passage.caller.key is not None:
+            timing.caller = passage.caller.id
+        scope[CALLER] = passage.caller
+        status = 0
+
+        async def forward(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = _with_headers(message, passage)
+            await send(message)
+
+        try:
+            app = response_of(passage.failure) if passage.failure else self._app
+            await app(scope, receive, forward)
+        finally:
+            # Nothing was sent to a client that has gone, and what was computed counts all the same.
+            used = Usage(
+                prompt_tokens=timing.prompt_tokens, completion_tokens=timing.generated_tokens
+            )
+            await self._guard.finish(passage, used, is_error=status >= _FIRST_ERROR_STATUS)
+
+    def _arrival(self, scope: Scope) -> Arrival:
+        headers: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            if name in _READ_HEADERS:
+                headers.setdefault(name, []).append(value.decode("latin-1"))
+        peer, port = scope.get("client") or ("", 0)
+        forwarded = headers.get(b"x-forwarded-for", ())
+        address = client_address(peer, forwarded, self._settings.trusted_proxies)
+        # The access log and background jobs then know the client and not the proxy.
+        scope["client"] = (address, port)
+        method, path = scope["method"], scope["path"]
+        return Arrival(
+            what=f"{method} {path}",
+            scope=scope_of(method, path),
+            address=address,
+            authorization=headers.get(b"authorization", ()),
+            api_key=headers.get(b"x-api-key", ()),
+            tokens_bytes=_announced_size(headers) if method == "POST" else None,
+        )
+
+
+_READ_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-forwarded-for", b"content-length"})
+
+
+def _announced_size(headers: dict[bytes, list[str]]) -> int:
+    """0 for a body whose size nobody knows yet."""
+    size = headers.get(b"content-length", ["0"])[0]
+    return int(size) if size.isdecimal() else 0
+
+
+def _with_headers(message: Message, passage: Passage) -> Message:
+    if passage.admission is None:
+        return message
+    added = list(_limit_headers(passage.admission.decision))
+    # A copy: the message may be a constant of the application.
+    return {**message, "headers": [*message.get("headers", ()), *added]}
+
+
+def _limit_headers(decision: Decision) -> Iterator[tuple[bytes, bytes]]:
+    """OpenAI's headers for both units, and the standard's for requests or else for tokens."""
+    verdicts = [decision.tightest(unit) for unit in (Unit.REQUESTS, Unit.TOKENS)]
+    known = [verdict for verdict in verdicts if verdict is not None]
+    for verdict in known:
+        yield from _of_unit(verdict)
+    if known:
+        yield from _of_standard(known[0])
+
+
+def _of_unit(verdict: Verdict) -> Iterator[tuple[bytes, bytes]]:
+    unit = verdict.unit.value.encode()
+    yield b"x-ratelimit-limit-" + unit, str(verdict.limit).encode()
+    yield b"x-ratelimit-remaining-" + unit, str(verdict.remaining).encode()
+    yield b"x-ratelimit-reset-" + unit, duration(verdict.reset_seconds).encode()
+
+
+def _of_standard(verdict: Verdict) -> Iterator[tuple[bytes, bytes]]:
+    yield b"ratelimit-policy", f"{verdict.limit};w={WINDOW_SECONDS}".encode()
+    yield b"ratelimit-limit", str(verdict.limit).encode()
+    yield b"ratelimit-remaining", str(verdict.remaining).encode()
+    yield b"ratelimit-reset", str(math.ceil(verdict.reset_seconds)).encode()
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: 120ms, 8.64s, 6m0s."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:  # noqa: PLR2004  a second
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds / 1000, 60)
+    text = f"{rest:.2f}".rstrip("0").rstrip(".")
+    return f"{int(minutes)}m{text}s" if minutes else f"{text}s"
