@@ -25,6 +25,7 @@ from modelserver_runtime.observability.aliases import derive
 from modelserver_runtime.observability.hardware import HardwareCollector
 from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
+    admin_cache,
     admin_keys,
     batches,
     chat,
@@ -34,6 +35,7 @@ from modelserver_runtime.rest import (
     generate,
     health,
     models,
+    prediction_jobs,
     rerank,
     responses,
     tasks,
@@ -61,10 +63,12 @@ _ROUTERS = (
     batches,
     models,
     tasks,
+    prediction_jobs,
     generate,
     inference_v2,
     health,
     admin_keys,
+    admin_cache,
 )
 
 

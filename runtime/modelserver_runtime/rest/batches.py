@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 
 from modelserver_runtime.rest.context import Context, NeedsJson
 from modelserver_runtime.rest.jobs.batches import Batch, BatchOrder
-from modelserver_runtime.rest.jobs.owner import JobOwner
+from modelserver_runtime.rest.ownership import JobOwner
 from modelserver_runtime.rest.paging import page
 from modelserver_runtime.rest.schemas.jobs import (
     BatchCounts,

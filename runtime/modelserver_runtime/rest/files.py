@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelserver_runtime.errors import InvalidRequest, UnsupportedMedia
 from modelserver_runtime.rest.context import Context
 from modelserver_runtime.rest.jobs.files import StoredFile
-from modelserver_runtime.rest.jobs.owner import JobOwner
+from modelserver_runtime.rest.ownership import JobOwner
 from modelserver_runtime.rest.paging import page
 from modelserver_runtime.rest.schemas.jobs import FileDeleted, FileList, FileObject
 

@@ -3,13 +3,16 @@
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
 from modelserver_runtime.backends.base import TaskItem
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.errors import RequestFailure, UnsupportedModel
-from modelserver_runtime.rest.context import Context, NeedsJson
+from modelserver_runtime.rest.context import JSON, Context, NeedsJson
 from modelserver_runtime.rest.disconnect import until_disconnect
 from modelserver_runtime.rest.errors import detail_of
+from modelserver_runtime.rest.ownership import JobOwner
+from modelserver_runtime.rest.prediction_jobs import PredictionJob, start_prediction
 from modelserver_runtime.rest.schemas.tasks import (
     BatchEnvelope,
     BatchPrediction,
@@ -36,11 +39,21 @@ async def predict(request: Request, context: Context) -> Prediction:
     return Prediction(task=service.description.task, output=answer)
 
 
-@router.post("/batch-predict", dependencies=[NeedsJson])
-async def batch_predict(body: BatchEnvelope, request: Request, context: Context) -> BatchPrediction:
+@router.post(
+    "/batch-predict",
+    dependencies=[NeedsJson],
+    response_model=BatchPrediction,
+    responses={202: {"model": PredictionJob, "description": "A job, with mode: async"}},
+)
+async def batch_predict(
+    body: BatchEnvelope, request: Request, owner: JobOwner, context: Context
+) -> BatchPrediction | Response:
     """Each input succeeds or fails by itself; results are in the order of the inputs."""
     ticket = context.ticket()
     context.require_few(len(body.inputs), "inputs")
+    if body.mode == "async":
+        job = start_prediction(body, request.app.state.whole, owner, context)
+        return Response(job.model_dump_json(), status_code=202, media_type=JSON)
     service = (await context.model(body.model, deadline=ticket.deadline)).service
     engine = service.tasks
     items = items_of(task_of(service), body)

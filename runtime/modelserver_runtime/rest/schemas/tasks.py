@@ -1,6 +1,6 @@
 """Bodies of /predict and /batch-predict; what inputs and outputs are says the model's task."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,9 @@ class PredictEnvelope(RequestBody):
 
 
 class BatchEnvelope(RequestBody):
+    """With `mode: async` the answer is a job, which is asked for its result later."""
+
+    mode: Literal["sync", "async"] = "sync"
     model: str | None = None
     inputs: Annotated[list[Any], Field(min_length=1)]
     parameters: dict[str, Any] = Field(default_factory=dict)
