@@ -138,6 +138,11 @@ def classifier(directory: Path) -> Path:
     return _bert_model(directory, transformers.BertForSequenceClassification, **labels)
 
 
+def cross_encoder(directory: Path) -> Path:
+    labels = _labels(["relevance"])
+    return _bert_model(directory, transformers.BertForSequenceClassification, **labels)
+
+
 def zero_shot_classifier(directory: Path) -> Path:
     labels = _labels(["contradiction", "neutral", "entailment"])
     path = _bert_model(directory, transformers.BertForSequenceClassification, **labels)
