@@ -130,11 +130,28 @@ def test_defaults_are_those_of_the_types():
         "spec.model.allowPickle": False,
         "spec.model.trustRemoteCode": False,
         "spec.model.credentials.secretRef.key": "token",
+        "spec.extraModels[].credentials.secretRef.key": "token",
+        "spec.extraModels[].task": "Auto",
+        "spec.extraModels[].dtype": "Auto",
         "spec.engine": "Transformers",
         "spec.runtime.dtype": "Auto",
         "spec.runtime.maxModelLength": 0,
         "spec.runtime.requestTimeoutSeconds": 120,
         "spec.runtime.drainSeconds": 60,
+        "spec.runtime.batching.maxBatchSize": 32,
+        "spec.runtime.batching.maxBatchTokens": 2048,
+        "spec.runtime.batching.maxWaitMilliseconds": 10,
+        "spec.runtime.queue.maxSize": 100,
+        "spec.runtime.queue.timeoutSeconds": 30,
+        "spec.runtime.queue.scope": "Model",
+        "spec.runtime.responseCache.enabled": True,
+        "spec.runtime.responseCache.ttlSeconds": 3600,
+        "spec.runtime.responseCache.maxEntries": 1000,
+        "spec.runtime.circuitBreaker.failureThreshold": 5,
+        "spec.runtime.circuitBreaker.openSeconds": 60,
+        "spec.runtime.redis.secretRef.key": "url",
+        "spec.access.rateLimit.requestsPerMinute": 0,
+        "spec.access.rateLimit.tokensPerMinute": 0,
         "spec.replicas": 1,
         "spec.network.policy": "Restricted",
         "spec.network.egressTo[].ports[].protocol": "TCP",
@@ -149,6 +166,15 @@ def test_defaults_are_those_of_the_types():
     }
 
 
+def test_parts_that_may_be_absent_are_not_made_by_a_default():
+    """Their absence is what keeps the revisions of objects from before there were such parts."""
+    fields = {path: one for path, one in parts() if path.count(".") <= 2}
+    optional = ["access", "extraModels"]
+    optional += [f"runtime.{one}" for one in ("batching", "queue", "responseCache", "redis")]
+    for name in (*optional, "runtime.circuitBreaker"):
+        assert "default" not in fields[f"spec.{name}"], name
+
+
 def test_names_are_those_that_the_operator_uses():
     spec = crd()["spec"]
     names = spec["names"]
@@ -156,6 +182,12 @@ def test_names_are_those_that_the_operator_uses():
     assert (names["kind"], names["plural"]) == (MODEL_SERVER.kind, MODEL_SERVER.plural)
     assert names["shortNames"] == ["msrv"]
     assert names["categories"] == ["all", "modelserving"]
+
+
+def test_every_field_can_be_read_where_it_is():
+    text = (ROOT / "crds/modelserver.yaml").read_text()
+    assert "&id" not in text
+    assert "*id" not in text
 
 
 def test_columns_tell_a_person_what_is_going_on():

@@ -1,11 +1,16 @@
 """What makes a revision, and what does not."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from modelserver_operator.apis.model import Model
 from modelserver_operator.apis.pods import Availability, PodTemplate
 from modelserver_operator.apis.runtime import Resources, Runtime
 from modelserver_operator.apis.v1alpha1 import ModelServerSpec
+from modelserver_operator.resources.digest import digest
+from modelserver_operator.resources.pod import make_pod_template
 from modelserver_operator.resources.revision import (
     Pins,
     Revision,
@@ -14,6 +19,7 @@ from modelserver_operator.resources.revision import (
 )
 from support.planning import COMMIT, a_server
 
+RECORDED = yaml.safe_load((Path(__file__).parent / "recorded_revisions.yaml").read_text())
 BASE = {"model": {"uri": "hf://org/model", "revision": COMMIT}}
 
 
@@ -38,6 +44,14 @@ def name_of(spec, **pins):
         {"podTemplate": {"metadata": {"annotations": {"a": "b"}}}},
         {"availability": {"spread": "Node"}},
         {"availability": {"priorityClassName": "high"}},
+        {"access": {"apiKeys": {"secretRef": {"name": "keys"}}}},
+        {"access": {"rateLimit": {}}},
+        {"extraModels": [{"name": "more", "uri": "pvc://models/more"}]},
+        {"runtime": {"batching": {}}},
+        {"runtime": {"queue": {}}},
+        {"runtime": {"responseCache": {}}},
+        {"runtime": {"circuitBreaker": {}}},
+        {"runtime": {"redis": {"url": "redis://r"}}, "network": {"policy": "Open"}},
     ],
 )
 def test_what_changes_the_pods_makes_another_revision(spec):
@@ -54,6 +68,8 @@ def test_what_changes_the_pods_makes_another_revision(spec):
         {"engine": "Transformers", "runtime": {"dtype": "Auto", "image": ""}},
         {"podTemplate": {}},
         {"resources": {"requests": {}}},
+        {"extraModels": []},
+        {"access": None, "runtime": {"queue": None}},
     ],
 )
 def test_what_leaves_the_pods_as_they_are_makes_none(spec):
@@ -84,8 +100,17 @@ def test_a_field_that_a_later_version_adds_with_a_default_changes_nothing():
     assert ServedSpec.of(a_server(BASE).spec).canonical() == BASE
 
 
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda one: one["story"])
+def test_revisions_of_older_operators_keep_their_names_and_their_pods(recorded):
+    revision = revision_from_data(recorded["data"])
+    assert revision is not None
+    assert revision.name == recorded["name"]
+    template = make_pod_template("chat", "models", revision)
+    assert digest(template, length=16) == recorded["template"], "an upgrade would restart pods"
+
+
 def test_every_field_of_the_spec_is_served_or_known_not_to_change_the_pods():
-    served = {"model", "engine", "runtime", "resources", "pod_template"}
+    served = {"model", "extra_models", "engine", "runtime", "access", "resources", "pod_template"}
     others = {"replicas", "suspend", "network", "availability"}
     assert set(ModelServerSpec.model_fields) == served | others
     assert set(Availability.model_fields) == {"pdb", "spread", "priority_class_name"}

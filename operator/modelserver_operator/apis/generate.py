@@ -16,9 +16,16 @@ from modelserver_operator.apis.reference import reference
 _NOTICE = "# Generated from the operator's types by `make crds`. Do not edit.\n"
 
 
+class _Plain(yaml.SafeDumper):
+    """Without anchors: whoever reads a field sees all of it."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
 def generated() -> Mapping[str, str]:
     """Content by path below the repository's root."""
-    crd = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=120)
+    crd = yaml.dump(custom_resource_definition(), Dumper=_Plain, sort_keys=False, width=120)
     return {"crds/modelserver.yaml": _NOTICE + crd, "docs/api.md": reference()}
 
 

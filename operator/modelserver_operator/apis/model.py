@@ -1,12 +1,21 @@
-"""`spec.model`: which model is served, under which names, and what it may do."""
+"""`spec.model` and `spec.extraModels`: which models are served, and under which names."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from modelserver_operator.apis.types import LIST_SET, ApiModel, DataKey, ObjectName, Rule, unique
+from modelserver_operator.apis.types import (
+    DNS_LABEL,
+    LIST_SET,
+    ApiModel,
+    DataKey,
+    ObjectName,
+    Rule,
+    unique,
+)
 
 HUB = "hf://"
 CLAIM = "pvc://"
@@ -45,6 +54,19 @@ class Task(StrEnum):
     SPEECH_RECOGNITION = "SpeechRecognition"
 
 
+class DataType(StrEnum):
+    """The type of weights in memory."""
+
+    AUTO = "Auto"
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+    FLOAT16 = "Float16"
+
+
+# Part of the names of a container and a volume, which have at most 63 characters.
+ExtraName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=DNS_LABEL)]
+
+
 class SecretReference(ApiModel):
     name: ObjectName
     """Name of a Secret in the ModelServer's namespace."""
@@ -58,11 +80,11 @@ class Credentials(ApiModel):
     server."""
 
 
-def _takes_revision(model: "Model") -> bool:
+def _takes_revision(model: "ModelSource") -> bool:
     return not model.revision or model.is_from_hub
 
 
-def _takes_credentials(model: "Model") -> bool:
+def _takes_credentials(model: "ModelSource") -> bool:
     return model.credentials is None or model.is_from_hub
 
 
@@ -71,47 +93,40 @@ def _remote_code_is_pinned(model: "Model") -> bool:
     return not model.trust_remote_code or pinned
 
 
-class Model(ApiModel):
-    uri: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=512),
-        Field(examples=["hf://Qwen/Qwen3-0.6B", "pvc://models/chat", "file:///opt/model"]),
-    ]
+Uri = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    Field(examples=["hf://Qwen/Qwen3-0.6B", "pvc://models/chat", "file:///opt/model"]),
+]
+HubRevision = Annotated[
+    str, StringConstraints(max_length=128, pattern=r"^([A-Za-z0-9][-A-Za-z0-9_./]*)?$")
+]
+Aliases = Annotated[
+    tuple[
+        Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_SERVED_NAME)],
+        ...,
+    ],
+    Field(max_length=16, json_schema_extra=LIST_SET),
+    unique(),
+]
+
+
+class ModelSource(ApiModel):
+    """Where a model is: what the model of a server and its extra models have in common."""
+
+    uri: Uri
     """Where the model is. `hf://organisation/name` fetches a repository of the Hugging Face hub;
     `pvc://claim` or `pvc://claim/path` mounts a PersistentVolumeClaim of this namespace,
     read-only; `file:///path` is a folder inside the runtime's image, for development: the
     operator must allow it."""
-    revision: Annotated[
-        str, StringConstraints(max_length=128, pattern=r"^([A-Za-z0-9][-A-Za-z0-9_./]*)?$")
-    ] = ""
+    revision: HubRevision = ""
     """Branch, tag or commit of an `hf://` model; empty means `main`. A name is resolved to a
     commit once, and the pods of a revision never change their weights; a new value makes a new
     revision."""
-    task: Task = Task.AUTO
-    """What the model does. `Auto` reads it from the model's own configuration."""
-    served_name: Annotated[
-        str, StringConstraints(max_length=128, pattern=rf"^$|{_SERVED_NAME}")
-    ] = ""
-    """What clients write as `model` in a request; empty means the ModelServer's name."""
-    aliases: Annotated[
-        tuple[
-            Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_SERVED_NAME)],
-            ...,
-        ],
-        Field(max_length=16, json_schema_extra=LIST_SET),
-        unique(),
-    ] = ()
-    """More names under which clients may ask for the model."""
     credentials: Credentials | None = None
     """The hub's token, for gated and private repositories."""
-    allow_pickle: bool = False
-    """Allow weights in Python's pickle format when a repository has no safetensors. Loading a
-    pickle can run code, so it is refused unless this is true."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. For `hf://` the revision must then be a commit
-    of 40 hexadecimal characters, so that the code cannot change under you."""
 
-    rules = (
+    rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             cel=f"self.uri.matches(r'{_URI}')",
             holds=lambda model: re.search(_URI, model.uri) is not None,
@@ -139,18 +154,6 @@ class Model(ApiModel):
             message="credentials are only for hf:// models; remove them",
             field_path=".credentials",
         ),
-        Rule(
-            cel=(
-                "!self.trustRemoteCode || !self.uri.startsWith('hf://')"
-                " || (has(self.revision) && self.revision.matches('^[0-9a-f]{40}$'))"
-            ),
-            holds=_remote_code_is_pinned,
-            message=(
-                "trustRemoteCode requires a pinned revision: set revision to the commit,"
-                " 40 hexadecimal characters"
-            ),
-            field_path=".revision",
-        ),
     )
 
     @property
@@ -169,3 +172,90 @@ class Model(ApiModel):
     def location(self) -> str:
         """What comes after the scheme: repository, `claim/path`, or absolute path."""
         return self.uri.partition("://")[2]
+
+    @property
+    def claim(self) -> str:
+        """The PersistentVolumeClaim of a `pvc://`."""
+        return self.location.partition("/")[0] if self.is_on_claim else ""
+
+    @property
+    def path_in_claim(self) -> str:
+        return self.location.partition("/")[2] if self.is_on_claim else ""
+
+
+class Model(ModelSource):
+    task: Task = Task.AUTO
+    """What the model does. `Auto` reads it from the model's own configuration."""
+    served_name: Annotated[
+        str, StringConstraints(max_length=128, pattern=rf"^$|{_SERVED_NAME}")
+    ] = ""
+    """What clients write as `model` in a request; empty means the ModelServer's name."""
+    aliases: Aliases = ()
+    """More names under which clients may ask for the model."""
+    allow_pickle: bool = False
+    """Allow weights in Python's pickle format when a repository has no safetensors. Loading a
+    pickle can run code, so it is refused unless this is true. Holds for extra models too."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. For `hf://` the revision must then be a commit
+    of 40 hexadecimal characters, so that the code cannot change under you. Holds for extra models
+    too."""
+
+    rules = (
+        *ModelSource.rules,
+        Rule(
+            cel=(
+                "!self.trustRemoteCode || !self.uri.startsWith('hf://')"
+                " || (has(self.revision) && self.revision.matches('^[0-9a-f]{40}$'))"
+            ),
+            holds=_remote_code_is_pinned,
+            message=(
+                "trustRemoteCode requires a pinned revision: set revision to the commit,"
+                " 40 hexadecimal characters"
+            ),
+            field_path=".revision",
+        ),
+    )
+
+
+class Named(ApiModel):
+    """Puts the name first, as people write it."""
+
+    name: ExtraName
+    """What clients write as `model` in a request."""
+
+
+class ExtraModel(ModelSource, Named):
+    revision: HubRevision = ""
+    """Commit of an `hf://` model, 40 hexadecimal characters. Branches and tags are resolved for
+    `spec.model` only."""
+    aliases: Aliases = ()
+    """More names under which clients may ask for the model."""
+    task: Task = Task.AUTO
+    """What the model does. `Auto` reads it from the model's own configuration."""
+    dtype: DataType = DataType.AUTO
+    """Type in which its weights are kept; `Auto` takes the model's own."""
+
+    rules = (
+        *ModelSource.rules,
+        Rule(
+            cel=(
+                "!self.uri.startsWith('hf://')"
+                " || (has(self.revision) && self.revision.matches('^[0-9a-f]{40}$'))"
+            ),
+            holds=lambda model: not model.is_from_hub or bool(COMMIT.fullmatch(model.revision)),
+            message=(
+                "an extra model of the hub requires a pinned revision: set revision to the commit,"
+                " 40 hexadecimal characters"
+            ),
+            field_path=".revision",
+        ),
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+def have_different_names(models: Sequence[ExtraModel]) -> bool:
+    names = [name for model in models for name in model.names]
+    return len(set(names)) == len(names)

@@ -5,6 +5,14 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from modelserver_operator.apis.model import DataType
+from modelserver_operator.apis.requests import (
+    Batching,
+    CircuitBreaker,
+    Queue,
+    Redis,
+    ResponseCache,
+)
 from modelserver_operator.apis.types import (
     LIST_ATOMIC,
     ApiModel,
@@ -25,13 +33,6 @@ OWN_ENV_PREFIX = "MODELSERVER_"
 class Engine(StrEnum):
     TRANSFORMERS = "Transformers"
     CUSTOM = "Custom"
-
-
-class DataType(StrEnum):
-    AUTO = "Auto"
-    FLOAT32 = "Float32"
-    BFLOAT16 = "BFloat16"
-    FLOAT16 = "Float16"
 
 
 class KeyReference(ApiModel):
@@ -96,6 +97,19 @@ class Runtime(ApiModel):
     """Longest time that one request may take, in seconds."""
     drain_seconds: Annotated[int, Field(ge=0, le=3_600)] = 60
     """How long a pod that is asked to stop may finish the requests it has, in seconds."""
+    batching: Batching | None = None
+    """What is computed together. Without it, the defaults of the runtime hold."""
+    queue: Queue | None = None
+    """How requests wait for their turn. Without it, the defaults of the runtime hold."""
+    response_cache: ResponseCache | None = None
+    """Which answers are kept to be given again. Without it, the defaults of the runtime hold: it
+    is enabled."""
+    circuit_breaker: CircuitBreaker | None = None
+    """When a failing model is left alone. Without it, the defaults of the runtime hold."""
+    redis: Redis | None = None
+    """A Redis in which the pods share answers, limits and keys. Without it, or while it does not
+    answer, each pod has its own. Under network policy Restricted, name its pods in
+    `network.egressTo`."""
     env: Annotated[
         tuple[EnvironmentVariable, ...],
         Field(max_length=64, json_schema_extra=list_map("name")),

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modelserver_operator.apis.model import Model
-from modelserver_operator.apis.pods import Availability, Network, PodTemplate
+from modelserver_operator.apis.access import Access
+from modelserver_operator.apis.model import ExtraModel, Model, have_different_names
+from modelserver_operator.apis.pods import Availability, Network, NetworkPolicyMode, PodTemplate
 from modelserver_operator.apis.runtime import Engine, Resources, Runtime
 from modelserver_operator.apis.status import ModelServerStatus
-from modelserver_operator.apis.types import ApiModel, Rule
+from modelserver_operator.apis.types import ApiModel, Rule, list_map, unique
 from modelserver_operator.errors import InvalidResource
 
 GROUP = "modelserver.dev"
@@ -24,14 +25,48 @@ NAME_MAX_LENGTH = 40
 _NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
+# Parts of spec that only our own runtime reads: the field and how CEL asks whether it is used.
+_OF_OUR_RUNTIME = {
+    "access": "has(self.access)",
+    "extraModels": "(has(self.extraModels) && self.extraModels.size() > 0)",
+    **{
+        f"runtime.{part}": f"has(self.runtime.{part})"
+        for part in ("batching", "queue", "responseCache", "circuitBreaker", "redis")
+    },
+}
+_DIFFERENT_EXTRA_NAMES = (
+    "!has(self.extraModels) || self.extraModels.all(one, !has(one.aliases)"
+    " || one.aliases.all(alias, self.extraModels.all(other, other.name != alias"
+    " && (other.name == one.name || !has(other.aliases) || !(alias in other.aliases)))))"
+)
+_FREE = (
+    "{0} != (has(self.spec.model.servedName) && self.spec.model.servedName != ''"
+    " ? self.spec.model.servedName : self.metadata.name)"
+    " && (!has(self.spec.model.aliases) || !({0} in self.spec.model.aliases))"
+)
+_EXTRA_NAMES_ARE_FREE = (
+    f"!has(self.spec.extraModels) || self.spec.extraModels.all(one, {_FREE.format('one.name')}"
+    f" && (!has(one.aliases) || one.aliases.all(alias, {_FREE.format('alias')})))"
+)
+
+
 class ModelServerSpec(ApiModel):
     model: Model
     """The model that is served."""
+    extra_models: Annotated[
+        tuple[ExtraModel, ...],
+        Field(max_length=8, json_schema_extra=list_map("name")),
+        unique("name"),
+    ] = ()
+    """More models in the same pods. Their files are there before the pods serve; each is loaded
+    when somebody asks for it, as memory allows. All are served as `runtime` says."""
     engine: Engine = Engine.TRANSFORMERS
     """What serves it. `Transformers` is the runtime of this project. `Custom` is any image that
     listens on port 8080, answers `GET /health`, and reads the model from `/model`."""
     runtime: Runtime = Runtime()
     """How it is served."""
+    access: Access | None = None
+    """Who may ask, and how often. Without it, everybody whom the network lets through."""
     resources: Resources = Resources()
     """What each pod needs. Nothing is assumed where nothing is given."""
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
@@ -52,7 +87,46 @@ class ModelServerSpec(ApiModel):
             message="engine Custom requires runtime.image: the image that serves the model",
             field_path=".runtime.image",
         ),
+        Rule(
+            cel=f"self.engine != 'Custom' || !({' || '.join(_OF_OUR_RUNTIME.values())})",
+            holds=lambda spec: spec.engine is not Engine.CUSTOM or not spec.needs_our_runtime,
+            message=(
+                f"{', '.join(_OF_OUR_RUNTIME)} are only for engine Transformers, because an image"
+                " of engine Custom knows nothing of them; remove them"
+            ),
+            field_path=".engine",
+        ),
+        Rule(
+            cel=_DIFFERENT_EXTRA_NAMES,
+            holds=lambda spec: have_different_names(spec.extra_models),
+            message="names and aliases of extraModels must all differ; rename or remove one",
+            field_path=".extraModels",
+        ),
+        Rule(
+            cel=(
+                "!has(self.runtime.redis) || self.network.policy != 'Restricted'"
+                " || (has(self.network.egressTo) && self.network.egressTo.size() > 0)"
+            ),
+            holds=lambda spec: spec.may_reach_redis,
+            message=(
+                "runtime.redis requires network.egressTo under policy Restricted: name there the"
+                " pods or addresses of Redis and its port, because the pods reach nothing else"
+            ),
+            field_path=".network",
+        ),
     )
+
+    @property
+    def needs_our_runtime(self) -> bool:
+        runtime = self.runtime
+        parts = (runtime.batching, runtime.queue, runtime.response_cache, runtime.circuit_breaker)
+        rest = (runtime.redis, self.access, self.extra_models or None)
+        return any(part is not None for part in (*parts, *rest))
+
+    @property
+    def may_reach_redis(self) -> bool:
+        is_confined = self.network.policy is NetworkPolicyMode.RESTRICTED
+        return self.runtime.redis is None or not is_confined or bool(self.network.egress_to)
 
     @property
     def desired_replicas(self) -> int:
@@ -96,6 +170,15 @@ class ModelServer(ApiModel):
                 " because its Service has the same name; for example chat-small"
             ),
         ),
+        Rule(
+            cel=_EXTRA_NAMES_ARE_FREE,
+            holds=lambda server: server.has_one_model_by_name,
+            message=(
+                "an extra model must not have the name or an alias of spec.model, which is the"
+                " ModelServer's name where servedName is empty; rename it"
+            ),
+            field_path=".spec.extraModels",
+        ),
     )
 
     @property
@@ -109,6 +192,11 @@ class ModelServer(ApiModel):
     @property
     def served_name(self) -> str:
         return self.spec.model.served_name or self.name
+
+    @property
+    def has_one_model_by_name(self) -> bool:
+        taken = {self.served_name, *self.spec.model.aliases}
+        return taken.isdisjoint(name for one in self.spec.extra_models for name in one.names)
 
     @property
     def is_being_deleted(self) -> bool:

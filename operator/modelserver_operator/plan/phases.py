@@ -6,7 +6,7 @@ from typing import Any
 from modelserver_operator.plan.looks import container_status, is_going, is_true, revision_label
 from modelserver_operator.plan.values import Manifest, Observed, PodLabel
 from modelserver_operator.resources import labels
-from modelserver_operator.resources.containers import FETCH, SERVER
+from modelserver_operator.resources.containers import SERVER, does_fetch
 
 _OVER = {"Succeeded", "Failed"}
 
@@ -36,11 +36,19 @@ def _model_pods(pods: Iterable[Manifest]) -> Iterator[Manifest]:
 
 def has_fetched(pod: Manifest) -> bool:
     """Whether nothing in the pod needs to reach the hub (any more)."""
-    names = {container["name"] for container in pod["spec"].get("initContainers", [])}
-    if FETCH not in names or is_true(pod, "Initialized"):
-        return True
-    ended = container_status(pod, FETCH).get("state", {}).get("terminated") or {}
-    return ended.get("exitCode") == 0
+    names = _fetching(pod)
+    return not names or is_true(pod, "Initialized") or all(_is_done(pod, one) for one in names)
+
+
+def _fetching(pod: Manifest) -> list[str]:
+    """The containers that bring models."""
+    names = (str(one["name"]) for one in pod["spec"].get("initContainers", []))
+    return [name for name in names if does_fetch(name)]
+
+
+def _is_done(pod: Manifest, container: str) -> bool:
+    ended = container_status(pod, container).get("state", {}).get("terminated") or {}
+    return bool(ended.get("exitCode") == 0)
 
 
 def starting_pods(observed: Observed, revisions: Iterable[str]) -> list[Manifest]:
@@ -52,7 +60,7 @@ def starting_pods(observed: Observed, revisions: Iterable[str]) -> list[Manifest
         if revision_label(pod) in wanted
         and pod.get("status", {}).get("podIP")
         and not is_true(pod, "Ready")
-        and any(_runs(container_status(pod, name)) for name in (FETCH, SERVER))
+        and any(_runs(container_status(pod, name)) for name in (*_fetching(pod), SERVER))
     ]
 
 

@@ -19,7 +19,7 @@ from modelserver_operator.plan.looks import (
     parse_time,
 )
 from modelserver_operator.plan.values import Manifest, Observed, Resolution, ResolutionState
-from modelserver_operator.resources.containers import FETCH, RESOLVE, SERVER
+from modelserver_operator.resources.containers import RESOLVE, SERVER, does_fetch
 from modelserver_operator.resources.kinds import CONTROLLER_REVISION, DEPLOYMENT
 from modelserver_operator.resources.resolve_job import make_resolve_job
 from modelserver_operator.resources.revision import (
@@ -53,8 +53,9 @@ def find_target(
     server: ModelServer, observed: Observed, config: OperatorConfig, now: datetime
 ) -> Target:
     model = server.spec.model
-    if model.is_file and not config.allow_file_models:
-        return Target(resolution=_refused_file(model.uri))
+    files = [one.uri for one in (model, *server.spec.extra_models) if one.is_file]
+    if files and not config.allow_file_models:
+        return Target(resolution=_refused_file(files[0]))
     served = ServedSpec.of(server.spec)
     if (known := known_revision(server, served, observed, config)) is not None:
         return _resolved(known)
@@ -86,7 +87,7 @@ def _resolved(revision: Revision) -> Target:
 def _pinned(served: ServedSpec, config: OperatorConfig, *, commit: str) -> Revision:
     pins = Pins(
         runtime_image=config.runtime_image if needs_runtime_image(served) else "",
-        hub_endpoint=config.hub_endpoint if served.model.is_from_hub else "",
+        hub_endpoint=config.hub_endpoint if served.is_fetched else "",
         commit=commit,
     )
     return Revision(served=served, pins=pins)
@@ -125,7 +126,8 @@ def _from_deployments(served: ServedSpec, observed: Observed) -> Iterator[Revisi
 
 def _pins_in(deployment: Manifest, served: ServedSpec) -> Pins:
     containers = _containers(deployment)
-    server, fetch = containers.get(SERVER, {}), containers.get(FETCH, {})
+    server = containers.get(SERVER, {})
+    fetch = next((one for name, one in containers.items() if does_fetch(name)), {})
     runs_runtime = fetch if served.engine is Engine.CUSTOM else server
     return Pins(
         runtime_image=runs_runtime.get("image", "") if needs_runtime_image(served) else "",
@@ -153,7 +155,7 @@ def _from_status(
         return
     pins = Pins(
         runtime_image=effective.image if needs_runtime_image(served) else "",
-        hub_endpoint=config.hub_endpoint if served.model.is_from_hub else "",
+        hub_endpoint=config.hub_endpoint if served.is_fetched else "",
         commit=artifact.resolved_revision,
     )
     revision = Revision(served=served, pins=pins)

@@ -4,21 +4,26 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modelserver_operator.apis.model import Model
+from modelserver_operator.apis.model import ExtraModel, Model, ModelSource
 from modelserver_operator.apis.quantity import canonical_quantity
 from modelserver_operator.apis.runtime import Engine, EnvironmentVariable, Resources
 from modelserver_operator.resources.revision import Revision
+from modelserver_operator.resources.serving import Environment, request_environment, variable
+from modelserver_operator.resources.volumes import (
+    TEMPORARY_DIRECTORY,
+    TEMPORARY_VOLUME,
+    directory_of,
+    model_mount,
+    server_mounts,
+)
 
 SERVER = "server"
 FETCH = "fetch"
+FETCH_EXTRA = "fetch-model-"  # and the name of the extra model
 RESOLVE = "resolve"
 
 PORT = 8080
 PORT_NAME = "http"
-MODEL_DIRECTORY = "/model"
-MODEL_VOLUME = "model"
-TEMPORARY_DIRECTORY = "/tmp"  # noqa: S108  a volume of the pod's own
-TEMPORARY_VOLUME = "tmp"
 
 DEFAULT_HUB_REVISION = "main"
 
@@ -42,19 +47,18 @@ RESOLVE_RESOURCES: Mapping[str, Any] = {
 }
 
 type Container = dict[str, Any]
-type Environment = list[dict[str, Any]]
 
 
-def make_server_container(server_name: str, revision: Revision) -> Container:
+def make_server_container(server_name: str, namespace: str, revision: Revision) -> Container:
     served = revision.served
     arguments = [] if served.engine is Engine.CUSTOM else ["serve"]
     return _container(
         name=SERVER,
         image=revision.server_image,
         arguments=[*arguments, *served.runtime.args],
-        env=server_environment(server_name, revision),
+        env=server_environment(server_name, namespace, revision),
         resources=_quantities(served.resources),
-        mounts=_model_mounts(revision, read_only=True),
+        mounts=server_mounts(served),
     ) | {
         "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
         **_probes(served.engine),
@@ -62,15 +66,30 @@ def make_server_container(server_name: str, revision: Revision) -> Container:
     }
 
 
-def make_fetch_container(server_name: str, revision: Revision) -> Container:
+def make_fetch_containers(server_name: str, revision: Revision) -> list[Container]:
+    """One after the other: a container for each model that comes over the network."""
+    served = revision.served
+    return [
+        _make_fetch_container(server_name, revision, model)
+        for model in (served.model, *served.extra_models)
+        if model.is_from_hub
+    ]
+
+
+def _make_fetch_container(server_name: str, revision: Revision, model: ModelSource) -> Container:
     return _container(
-        name=FETCH,
+        name=f"{FETCH_EXTRA}{model.name}" if isinstance(model, ExtraModel) else FETCH,
         image=revision.fetch_image,
         arguments=["fetch"],
-        env=fetch_environment(server_name, revision),
+        env=fetch_environment(server_name, revision, model),
         resources=_without_devices(_quantities(revision.served.resources)),
-        mounts=_model_mounts(revision, read_only=False),
+        mounts=[model_mount(model)],
     )
+
+
+def does_fetch(container: str) -> bool:
+    """Whether a container of this name brings a model."""
+    return container == FETCH or container.startswith(FETCH_EXTRA)
 
 
 def make_resolve_container(
@@ -112,20 +131,12 @@ def _container(
     return {key: value for key, value in container.items() if value not in ([], {})}
 
 
-def _variable(name: str, value: str) -> dict[str, Any]:
-    return {"name": name, "value": value}
-
-
 def _boolean(*, value: bool) -> str:
     return "true" if value else "false"
 
 
-def model_directory(model: Model) -> str:
-    return model.location if model.is_file else MODEL_DIRECTORY
-
-
 def _common_environment(
-    server_name: str, revision: str, model: Model, model_revision: str
+    server_name: str, revision: str, model: ModelSource, model_revision: str
 ) -> Environment:
     variables = {
         "HOME": TEMPORARY_DIRECTORY,  # the only folder that libraries may write to
@@ -136,21 +147,23 @@ def _common_environment(
         "MODELSERVER_HOST": "0.0.0.0",  # noqa: S104  the pod's own network
         "MODELSERVER_PORT": str(PORT),
     }
-    return [_variable(name, value) for name, value in variables.items() if value]
+    return [variable(name, value) for name, value in variables.items() if value]
 
 
-def _model_environment(server_name: str, revision: Revision) -> Environment:
-    model = revision.served.model
+def _model_environment(server_name: str, revision: Revision, model: ModelSource) -> Environment:
+    """What is allowed for the model of the server is allowed for all."""
+    primary = revision.served.model
+    commit = revision.commit if model is primary else model.revision
     return [
-        *_common_environment(server_name, revision.name, model, revision.commit),
-        _variable("MODELSERVER_MODEL_DIRECTORY", model_directory(model)),
-        _variable("MODELSERVER_ALLOW_PICKLE", _boolean(value=model.allow_pickle)),
-        _variable("MODELSERVER_TRUST_REMOTE_CODE", _boolean(value=model.trust_remote_code)),
+        *_common_environment(server_name, revision.name, model, commit),
+        variable("MODELSERVER_MODEL_DIRECTORY", directory_of(model)),
+        variable("MODELSERVER_ALLOW_PICKLE", _boolean(value=primary.allow_pickle)),
+        variable("MODELSERVER_TRUST_REMOTE_CODE", _boolean(value=primary.trust_remote_code)),
     ]
 
 
-def _hub_environment(model: Model, endpoint: str) -> Environment:
-    variables: Environment = [_variable("MODELSERVER_HUB_ENDPOINT", endpoint)]
+def _hub_environment(model: ModelSource, endpoint: str) -> Environment:
+    variables: Environment = [variable("MODELSERVER_HUB_ENDPOINT", endpoint)]
     if model.credentials is not None:
         secret = model.credentials.secret_ref
         source = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
@@ -158,18 +171,19 @@ def _hub_environment(model: Model, endpoint: str) -> Environment:
     return variables
 
 
-def fetch_environment(server_name: str, revision: Revision) -> Environment:
+def fetch_environment(server_name: str, revision: Revision, model: ModelSource) -> Environment:
     return [
-        *_model_environment(server_name, revision),
-        *_hub_environment(revision.served.model, revision.pins.hub_endpoint),
+        *_model_environment(server_name, revision, model),
+        *_hub_environment(model, revision.pins.hub_endpoint),
     ]
 
 
-def server_environment(server_name: str, revision: Revision) -> Environment:
+def server_environment(server_name: str, namespace: str, revision: Revision) -> Environment:
     """Ours, then the user's; a name of both is the user's (ours begin with MODELSERVER_)."""
     ours = [
-        *_model_environment(server_name, revision),
+        *_model_environment(server_name, revision, revision.served.model),
         *_serving_environment(server_name, revision),
+        *request_environment(server_name, namespace, revision.served),
     ]
     theirs = [_user_variable(variable) for variable in revision.served.runtime.env]
     names = {variable["name"] for variable in theirs}
@@ -187,7 +201,7 @@ def _serving_environment(server_name: str, revision: Revision) -> Environment:
         "MODELSERVER_REQUEST_TIMEOUT_SECONDS": str(runtime.request_timeout_seconds),
         "MODELSERVER_DRAIN_SECONDS": str(runtime.drain_seconds),
     }
-    return [_variable(name, value) for name, value in variables.items()]
+    return [variable(name, value) for name, value in variables.items()]
 
 
 def _user_variable(variable: EnvironmentVariable) -> dict[str, Any]:
@@ -211,18 +225,6 @@ def _without_devices(resources: dict[str, Any]) -> dict[str, Any]:
         for kind, given in resources.items()
     }
     return {kind: given for kind, given in plain.items() if given}
-
-
-def _model_mounts(revision: Revision, *, read_only: bool) -> list[dict[str, Any]]:
-    model = revision.served.model
-    if model.is_file:
-        return []
-    mount: dict[str, Any] = {"name": MODEL_VOLUME, "mountPath": MODEL_DIRECTORY}
-    if read_only:
-        mount["readOnly"] = True
-    if model.is_on_claim and (path := model.location.partition("/")[2]):
-        mount["subPath"] = path
-    return [mount]
 
 
 def _probes(engine: Engine) -> dict[str, Any]:

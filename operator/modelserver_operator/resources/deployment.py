@@ -25,7 +25,7 @@ def make_deployment(server: ModelServer, revision: Revision, *, replicas: int) -
             "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
         },
         "selector": {"matchLabels": labels.revision_selector(server.name, revision.name)},
-        "template": make_pod_template(server.name, revision),
+        "template": make_pod_template(server.name, server.namespace, revision),
     }
     name = names.revision_child(server.name, revision.name)
     return make_child(server, DEPLOYMENT, name, {"spec": spec}, revision=revision.name)

@@ -8,17 +8,16 @@ from modelserver_operator.apis.quantity import canonical_quantities
 from modelserver_operator.apis.runtime import OWN_ENV_PREFIX
 from modelserver_operator.resources import labels, names
 from modelserver_operator.resources.containers import (
-    FETCH,
-    MODEL_VOLUME,
     PRE_STOP_SECONDS,
     RESTRICTED,
     SERVER,
-    TEMPORARY_VOLUME,
-    make_fetch_container,
+    does_fetch,
+    make_fetch_containers,
     make_server_container,
 )
 from modelserver_operator.resources.overlay import overlaid
 from modelserver_operator.resources.revision import Revision
+from modelserver_operator.resources.volumes import make_volumes
 
 GRACE_SLACK_SECONDS = 10  # between the end of draining and SIGKILL, to close and exit
 
@@ -31,19 +30,19 @@ _TOPOLOGIES = {
 }
 
 
-def make_pod_template(server_name: str, revision: Revision) -> dict[str, Any]:
+def make_pod_template(server_name: str, namespace: str, revision: Revision) -> dict[str, Any]:
     """Ours, the user's overlay over it, and over that again what must not change."""
-    ours = _own_template(server_name, revision)
+    ours = _own_template(server_name, namespace, revision)
     if not (overlay := user_overlay(revision.served.pod_template)):
         return ours
     laid = overlaid(ours, overlay)
     return _secured(overlaid(laid, _protected(ours)))
 
 
-def _own_template(server_name: str, revision: Revision) -> dict[str, Any]:
+def _own_template(server_name: str, namespace: str, revision: Revision) -> dict[str, Any]:
     return {
         "metadata": {"labels": pod_labels(server_name, revision)},
-        "spec": _own_spec(server_name, revision),
+        "spec": _own_spec(server_name, namespace, revision),
     }
 
 
@@ -54,7 +53,7 @@ def pod_labels(server_name: str, revision: Revision) -> dict[str, str]:
     }
 
 
-def _own_spec(server_name: str, revision: Revision) -> dict[str, Any]:
+def _own_spec(server_name: str, namespace: str, revision: Revision) -> dict[str, Any]:
     served = revision.served
     spec = {
         "serviceAccountName": names.service_account(server_name),
@@ -64,11 +63,9 @@ def _own_spec(server_name: str, revision: Revision) -> dict[str, Any]:
         "priorityClassName": served.priority_class_name,
         "terminationGracePeriodSeconds": grace_seconds(revision),
         "topologySpreadConstraints": _spread(server_name, revision),
-        "initContainers": [make_fetch_container(server_name, revision)]
-        if revision.is_fetched
-        else [],
-        "containers": [make_server_container(server_name, revision)],
-        "volumes": _volumes(revision),
+        "initContainers": make_fetch_containers(server_name, revision),
+        "containers": [make_server_container(server_name, namespace, revision)],
+        "volumes": make_volumes(served),
     }
     return {key: value for key, value in spec.items() if value not in ([], "")}
 
@@ -88,17 +85,6 @@ def _spread(server_name: str, revision: Revision) -> list[dict[str, Any]]:
         }
         for key in _TOPOLOGIES[revision.served.spread]
     ]
-
-
-def _volumes(revision: Revision) -> list[dict[str, Any]]:
-    temporary = {"name": TEMPORARY_VOLUME, "emptyDir": {}}
-    model = revision.served.model
-    if model.is_file:
-        return [temporary]
-    if model.is_on_claim:
-        claim = {"claimName": model.location.partition("/")[0], "readOnly": True}
-        return [{"name": MODEL_VOLUME, "persistentVolumeClaim": claim}, temporary]
-    return [{"name": MODEL_VOLUME, "emptyDir": {}}, temporary]
 
 
 def user_overlay(template: PodTemplate) -> dict[str, Any]:
@@ -141,7 +127,8 @@ def _secured(template: dict[str, Any]) -> dict[str, Any]:
 
 def _restricted(container: dict[str, Any]) -> dict[str, Any]:
     theirs = container.get("securityContext", {})
-    if container["name"] in {SERVER, FETCH} or not isinstance(theirs, Mapping):
+    name = container["name"]
+    if name == SERVER or does_fetch(name) or not isinstance(theirs, Mapping):
         return container
     return {**container, "securityContext": overlaid(RESTRICTED, theirs)}
 

@@ -4,15 +4,13 @@ from typing import Any
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.resources import labels, names
-from modelserver_operator.resources.containers import (
-    TEMPORARY_VOLUME,
-    make_resolve_container,
-)
+from modelserver_operator.resources.containers import make_resolve_container
 from modelserver_operator.resources.digest import digest
 from modelserver_operator.resources.kinds import JOB
 from modelserver_operator.resources.metadata import make_child
 from modelserver_operator.resources.overlay import overlaid
 from modelserver_operator.resources.pod import POD_SECURITY, job_overlay
+from modelserver_operator.resources.volumes import TEMPORARY_VOLUME
 
 HASH_LENGTH = 8
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
-from modelserver_operator.apis.model import Model
+from modelserver_operator.apis.access import Access
+from modelserver_operator.apis.model import ExtraModel, Model
 from modelserver_operator.apis.pods import PodTemplate, Spread
 from modelserver_operator.apis.quantity import canonical_quantities
 from modelserver_operator.apis.runtime import Engine, Resources, Runtime
@@ -33,6 +34,8 @@ class ServedSpec(ApiModel):
     pod_template: PodTemplate = PodTemplate()
     spread: Spread = Spread.ZONE
     priority_class_name: str = ""
+    access: Access | None = None
+    extra_models: tuple[ExtraModel, ...] = ()
 
     @classmethod
     def of(cls, spec: ModelServerSpec) -> Self:
@@ -44,12 +47,19 @@ class ServedSpec(ApiModel):
             pod_template=spec.pod_template,
             spread=spec.availability.spread,
             priority_class_name=spec.availability.priority_class_name,
+            access=spec.access,
+            extra_models=spec.extra_models,
         )
 
     def canonical(self) -> dict[str, Any]:
         """Without defaults, so that a field which a later version adds changes no hash."""
         dumped = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {key: canonical_quantities(value) for key, value in dumped.items()}
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether any of its models comes over the network."""
+        return any(model.is_from_hub for model in (self.model, *self.extra_models))
 
     @property
     def hash(self) -> str:
@@ -99,7 +109,7 @@ class Revision:
 
     @property
     def is_fetched(self) -> bool:
-        return self.served.model.is_from_hub
+        return self.served.is_fetched
 
     @property
     def commit(self) -> str:
