@@ -100,7 +100,7 @@ class CachedCalls[Request, Chunk]:
             self._compute,
             FlightRules(is_last=rules.is_last, is_same=rules.is_same, on_landing=self._keep),
         )
-        shelf.on_invalidation(self._flights.disown)
+        shelf.watch(self._flights)
 
     def keys(
         self, requests: Sequence[Request], ticket: Ticket, directives: Directives

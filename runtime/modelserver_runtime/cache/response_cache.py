@@ -90,10 +90,13 @@ class ResponseCache:
     async def invalidate(self, model: str) -> Invalidated:
         """Forgets the answers of a model, here at once and at the other replicas soon."""
         shelf = self._shelves.get(model)
-        if shelf is None:
-            return Invalidated(entries=0, is_shared=True)
-        entries, is_shared = await shelf.invalidate()
-        return Invalidated(entries=entries, is_shared=is_shared)
+        if shelf is not None:
+            entries, is_shared = await shelf.invalidate()
+            return Invalidated(entries=entries, is_shared=is_shared)
+        # Never loaded here; other replicas may have answers of it.
+        second_level = self._second_level
+        is_shared = second_level is None or await second_level.renew(model) is not None
+        return Invalidated(entries=0, is_shared=is_shared)
 
     async def close(self) -> None:
         self._closed.set()

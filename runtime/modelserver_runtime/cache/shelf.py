@@ -1,9 +1,9 @@
 """The stored answers of one model: memory first, then what replicas share."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from modelserver_runtime.cache.codec import Codec
 from modelserver_runtime.cache.key import Key
@@ -31,6 +31,14 @@ class Recollection[Chunk]:
     answers: Mapping[Key, Answer[Chunk]]
 
 
+class Flights(Protocol):
+    """See `single_flight.SingleFlight`."""
+
+    def __len__(self) -> int: ...
+
+    def disown(self) -> None: ...
+
+
 class Shelf:
     """Used on the event loop only. `name` is the model's."""
 
@@ -53,7 +61,7 @@ class Shelf:
         self._is_distrusted = False
         self.invalidations = 0
         self._writes: set[asyncio.Task[None]] = set()
-        self._on_invalidation: list[Callable[[], None]] = []
+        self._flights: list[Flights] = []
 
     @property
     def ttl_seconds(self) -> float:
@@ -65,13 +73,19 @@ class Shelf:
 
     def begin(self, identity: str) -> None:
         """For a model that has just been loaded; answers of other files are of no use any more."""
-        self._on_invalidation.clear()
+        self._flights.clear()
         former, self._identity = self._identity, identity
         if former not in {"", identity}:
             self._empty()
 
-    def on_invalidation(self, callback: Callable[[], None]) -> None:
-        self._on_invalidation.append(callback)
+    @property
+    def in_flight(self) -> int:
+        """Answers that are being computed, and may be joined."""
+        return sum(map(len, self._flights))
+
+    def watch(self, flights: Flights) -> None:
+        """Tells them when the model is invalidated."""
+        self._flights.append(flights)
 
     def find(self, key: Key, max_age_seconds: float) -> Answer[Any] | None:
         """In memory, if it is younger than that."""
@@ -142,8 +156,8 @@ class Shelf:
 
     def _empty(self) -> int:
         self.invalidations += 1
-        for callback in self._on_invalidation:
-            callback()
+        for flights in self._flights:
+            flights.disown()
         count = self._memory.invalidate(self.name)
         self.tally.note_occupancy(self.occupancy)
         return count

@@ -112,6 +112,8 @@ class ServerContext:
 
     async def close(self) -> None:
         """After the last answer."""
+        if self.cache is not None:
+            await self.cache.close()
         await self.guard.ledger.flush(is_due=True)
         if self.redis is not None:
             await self.redis.close()
