@@ -38,9 +38,9 @@ def test_a_long_prompt_takes_several_steps_and_decoding_goes_on_beside_it():
     work_of(scheduler)
     scheduler.add(a_sequence(2, prompt=20), deadline=FAR)
     assert [work_of(scheduler) for _ in range(4)] == [
-        {1: 1, 2: 7},
-        {1: 1, 2: 7},
-        {1: 1, 2: 6},
+        {1: 1, 2: 8},
+        {1: 1, 2: 8},
+        {1: 1, 2: 4},
         {1: 1, 2: 1},
     ]
 
@@ -51,7 +51,22 @@ def test_a_prompt_advances_even_if_decoding_uses_the_whole_budget():
         scheduler.add(a_sequence(sequence_id, prompt=1), deadline=FAR)
     work_of(scheduler)
     scheduler.add(a_sequence(3, prompt=2), deadline=FAR)
-    assert work_of(scheduler)[3] == 1
+    assert work_of(scheduler) == {1: 1, 2: 1, 3: 2}
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 24))
+def test_a_prompt_is_cut_at_the_same_places_whatever_runs_beside_it(prompts, budget):
+    scheduler = a_scheduler(max_running=10, max_batch_tokens=budget)
+    for sequence_id, prompt in enumerate(prompts):
+        scheduler.add(a_sequence(sequence_id, prompt=prompt, answer=1000), deadline=FAR)
+    parts: dict[int, list[int]] = {sequence_id: [] for sequence_id in range(len(prompts))}
+    for _ in range(sum(prompts)):
+        for sequence_id, tokens in work_of(scheduler).items():
+            parts[sequence_id].append(tokens)
+    for sequence_id, prompt in enumerate(prompts):
+        whole, rest = divmod(prompt, budget)
+        expected = [budget] * whole + [rest] * (rest > 0)
+        assert parts[sequence_id][: len(expected)] == expected
 
 
 def test_who_came_first_runs_first():
@@ -166,7 +181,7 @@ class _World:
         assert self.scheduler.running <= self.max_running
         decoding = [item for item in work if self._is_decoding(item.sequence_id)]
         prompts = sum(item.tokens for item in work) - len(decoding)
-        assert prompts <= max(1, self.budget - len(decoding))
+        assert prompts <= self.budget
         assert all(item.tokens == 1 for item in decoding)
         for item in work:
             self._compute(item.sequence_id, item.tokens)

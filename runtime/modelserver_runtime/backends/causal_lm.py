@@ -1,4 +1,8 @@
-"""Text generation with any causal language model, one key-value cache per sequence."""
+"""Text generation with any causal language model, one key-value cache per sequence.
+
+A sequence gets the same tokens whatever else is computed beside it: prompts are computed one by
+one, and decoding steps together only where that changes no bit (`backends.ragged`).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +20,13 @@ from modelserver_runtime.backends.base import (
     TokenLogprobs,
     TokenOutput,
     Work,
+    failure_class_of,
 )
-from modelserver_runtime.backends.grammar import LLGuidanceCompiler
-from modelserver_runtime.backends.sampling import Sampler, top_logprobs
+from modelserver_runtime.backends.grammar import GrammarNotFollowed, LLGuidanceCompiler
+from modelserver_runtime.backends.ragged import ragged_step, undo_step, use_ragged_steps
+from modelserver_runtime.backends.sampling import InvalidLogits, Sampler, top_logprobs
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
+from modelserver_runtime.errors import FailureClass
 
 _WARM_UP_TOKENS = 8
 
@@ -41,7 +48,7 @@ class _Sequence:
 
 
 class CausalLanguageModel:
-    """See `backends.base.GenerationBackend`. Computes each sequence by itself."""
+    """See `backends.base.GenerationBackend`."""
 
     def __init__(
         self,
@@ -61,15 +68,24 @@ class CausalLanguageModel:
             end_token_ids=limits.end_token_ids,
         )
         self._sequences: dict[int, _Sequence] = {}
+        self._is_ragged = False
+
+    @property
+    def decodes_together(self) -> bool:
+        """Known after warm-up."""
+        return self._is_ragged
 
     def warm_up(self) -> None:
         """Two steps of a greedy answer: a prompt, then a token after it."""
+        self._is_ragged = use_ragged_steps(self._model)
         prompt = tuple(index % self.limits.vocabulary_size for index in range(_WARM_UP_TOKENS))
         sampling = SamplingParameters(max_tokens=2, temperature=0)
         self.add(SequenceSpec(sequence_id=-1, prompt_token_ids=prompt, sampling=sampling))
         try:
             for tokens in (len(prompt), 1):
-                self._step_one(self._sequences[-1], tokens)
+                [output] = self.step([Work(sequence_id=-1, tokens=tokens)])
+                if output.failure is not None:
+                    raise RuntimeError(output.failure)
         finally:
             self.free(-1)
 
@@ -94,12 +110,55 @@ class CausalLanguageModel:
         return list(self._outputs(work))
 
     def _outputs(self, work: Sequence[Work]) -> Iterator[TokenOutput]:
+        together = []
         for item in work:
-            try:
-                yield self._step_one(self._sequences[item.sequence_id], item.tokens)
-            except (RuntimeError, IndexError, ValueError) as error:
-                # What torch and transformers raise when computing fails; other sequences go on.
-                yield TokenOutput(sequence_id=item.sequence_id, failure=_sentence(error))
+            sequence = self._sequences[item.sequence_id]
+            if self._is_ragged and sequence.is_prompt_done:
+                together.append(sequence)
+            else:
+                yield self._guarded(sequence, item.tokens)
+        if together:
+            yield from self._decode(together)
+
+    def _guarded(self, sequence: _Sequence, tokens: int) -> TokenOutput:
+        try:
+            return self._step_one(sequence, tokens)
+        except _FAILURES as error:
+            return _failed(sequence.spec.sequence_id, error)
+
+    @torch.inference_mode()
+    def _decode(self, sequences: Sequence[_Sequence]) -> Iterator[TokenOutput]:
+        """One token of each; if that breaks off, of each alone, so that only the one at fault fails."""
+        lengths = [sequence.computed for sequence in sequences]
+        try:
+            logits = ragged_step(
+                self._model,
+                [sequence.cache for sequence in sequences],
+                [sequence.pending[0] for sequence in sequences],
+            )
+        except _FAILURES as error:
+            yield from self._decode_apart(sequences, lengths, error)
+            return
+        for sequence, row in zip(sequences, logits, strict=True):
+            yield self._sampled(sequence, row)
+
+    def _decode_apart(
+        self, sequences: Sequence[_Sequence], lengths: Sequence[int], error: Exception
+    ) -> Iterator[TokenOutput]:
+        for sequence, length in zip(sequences, lengths, strict=True):
+            if len(sequences) > 1 and undo_step(sequence.cache, length):
+                yield from self._decode([sequence])
+            else:
+                yield _failed(sequence.spec.sequence_id, error)
+
+    def _sampled(self, sequence: _Sequence, row: Tensor) -> TokenOutput:
+        sequence_id = sequence.spec.sequence_id
+        try:
+            token_id, logprobs = sequence.sampler.sample(row.float())
+        except _FAILURES as error:
+            return _failed(sequence_id, error)
+        sequence.pending = [token_id]
+        return TokenOutput(sequence_id=sequence_id, token_id=token_id, logprobs=logprobs)
 
     @torch.inference_mode()
     def _step_one(self, sequence: _Sequence, tokens: int) -> TokenOutput:
@@ -146,5 +205,23 @@ class CausalLanguageModel:
             sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
 
 
-def _sentence(error: Exception) -> str:
-    return f"The model could not compute this request: {str(error).partition('\n')[0]}"
+# What torch and transformers raise when computing fails; other sequences go on.
+_FAILURES = (RuntimeError, IndexError, ValueError)
+
+
+def _failed(sequence_id: int, error: Exception) -> TokenOutput:
+    return TokenOutput(
+        sequence_id=sequence_id,
+        failure=f"The model could not compute this request: {str(error).partition('\n')[0]}",
+        failure_class=_class_of(error),
+    )
+
+
+def _class_of(error: Exception) -> FailureClass:
+    match error:
+        case InvalidLogits():
+            return FailureClass.INVALID_OUTPUT
+        case GrammarNotFollowed():
+            return FailureClass.GRAMMAR
+        case _:
+            return failure_class_of(error)

@@ -26,10 +26,14 @@ _JSON_OPTIONS: Any = {"whitespace_pattern": r" |\n {0,16}"}
 _IS_SOURCE = re.compile(r"\s*(\d+ \||\^\s*$)")
 
 
+class GrammarNotFollowed(ValueError):
+    """An answer cannot go on as its grammar demands."""
+
+
 class Constraint:
     """The state of one sequence in its grammar. Used by the model's thread only.
 
-    Its methods raise ValueError if the grammar cannot be followed (any more).
+    Its methods raise GrammarNotFollowed if the grammar cannot be followed (any more).
     """
 
     def __init__(self, compiler: "LLGuidanceCompiler", grammar: Grammar) -> None:
@@ -58,13 +62,13 @@ class Constraint:
             try:
                 self._matcher = self._compiler.compiled(self._grammar).deep_copy()
             except InvalidRequest as error:
-                raise ValueError(error.message) from error
+                raise GrammarNotFollowed(error.message) from error
         return self._matcher
 
 
 def _require_sound(matcher: LLMatcher) -> None:
     if matcher.is_error():
-        raise ValueError(f"the grammar could not be followed: {_reason(matcher)}")
+        raise GrammarNotFollowed(f"the grammar could not be followed: {_reason(matcher)}")
 
 
 class LLGuidanceCompiler:

@@ -1,5 +1,6 @@
 """Chooses the next token of one sequence from its logits."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from modelserver_runtime.backends.base import SamplingParameters, TokenLogprobs
 from modelserver_runtime.backends.grammar import Constraint
+
+
+class InvalidLogits(ValueError):
+    """The model computed what is no number."""
 
 
 class Sampler:
@@ -46,10 +51,15 @@ class Sampler:
 
     def _choose(self, logits: Tensor) -> int:
         if self._parameters.temperature == 0:
-            return int(logits.argmax())
+            token_id = int(logits.argmax())
+            # argmax takes the first NaN for the largest number.
+            _require_number(float(logits[token_id]))
+            return token_id
         probabilities = torch.softmax(
             self._truncated(logits / self._parameters.temperature), dim=-1
         )
+        # One NaN or infinity makes all of them NaN, and multinomial can break a GPU's context.
+        _require_number(float(probabilities[0]))
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
 
     def _adjusted(self, logits: Tensor) -> Tensor:
@@ -89,6 +99,11 @@ class Sampler:
                 probabilities < parameters.min_p * probabilities.max(), -torch.inf
             )
         return logits
+
+
+def _require_number(value: float) -> None:
+    if not math.isfinite(value):
+        raise InvalidLogits("it computed something that is no number; the weights may be damaged")
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:

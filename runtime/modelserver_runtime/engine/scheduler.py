@@ -4,7 +4,7 @@
              └────────────── cancel or deadline ────────────┴──────────────▶ gone
 
 A step first gives one token to every running sequence that is decoding, so that no answer stalls;
-what is left of the token budget goes to prompts, the oldest first, in chunks.
+then come prompts, the oldest first, in parts that do not depend on what else is running.
 """
 
 from collections import OrderedDict
@@ -116,17 +116,21 @@ class Scheduler:
         return self._reserved_tokens + entry.most_cached_tokens <= limit
 
     def _work(self) -> Iterator[Work]:
+        """Prompts are cut at the same places whatever runs beside them.
+
+        Cut elsewhere, the same prompt would be computed with other roundings. So a part is taken
+        whole, or in a later step; one is taken in every step, however many sequences are decoding.
+        """
+        running = list(self._running.values())
         budget = self._limits.max_batch_tokens
-        decoding = [entry for entry in self._running.values() if not entry.prompt_left]
-        prompts = [entry for entry in self._running.values() if entry.prompt_left]
-        for entry in decoding:
-            yield self._take(entry, 1)
-        budget = max(budget - len(decoding), 0)
-        # A prompt advances in every step, however many sequences are decoding.
-        budget = max(budget, 1)
-        for entry in prompts:
-            tokens = min(entry.prompt_left, budget)
-            if not tokens:
+        for entry in running:
+            if not entry.prompt_left:
+                budget -= 1
+                yield self._take(entry, 1)
+        prompts = [entry for entry in running if entry.prompt_left]
+        for index, entry in enumerate(prompts):
+            tokens = min(entry.prompt_left, self._limits.max_batch_tokens)
+            if index and tokens > budget:
                 return
             budget -= tokens
             yield self._take(entry, tokens)
