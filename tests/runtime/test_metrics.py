@@ -98,7 +98,9 @@ def value(text: str, name: str, **labels: str) -> float:
 
 def test_aliases_are_shown_only_when_they_are_wanted(telemetry):
     plain = names(page(telemetry))
-    assert not [name for name in plain if not name.startswith(("modelserver_", "process", "python"))]
+    assert not [
+        name for name in plain if not name.startswith(("modelserver_", "process", "python"))
+    ]
     assert names(page(telemetry, MetricsAlias.HF_SERVER)) - plain == HF_SERVER_NAMES
     assert names(page(telemetry, MetricsAlias.VLLM)) - plain == VLLM_NAMES
     assert names(page(telemetry, *MetricsAlias)) - plain == HF_SERVER_NAMES | VLLM_NAMES

@@ -1,4 +1,4 @@
-"""How busy the processors and accelerators are, as metrics that are read when they are asked for."""
+"""How busy processors and accelerators are, as metrics that are read when they are asked for."""
 
 import os
 import threading

@@ -22,7 +22,12 @@ type RawHeaders = list[tuple[bytes, bytes]]
 
 # What a client may choose as its request's id; anything else could forge lines of the log.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_PROBES = frozenset({"/livez", "/ready", "/readyz", "/startupz", "/metrics", "/health"})
+_PROBES = frozenset(
+    {
+        *("/livez", "/ready", "/readyz", "/startupz", "/metrics", "/health"),
+        *("/v2/health/live", "/v2/health/ready"),
+    }
+)
 _DOCUMENTS = frozenset({"/docs", "/redoc", "/openapi.json"})
 _UNKNOWN_ROUTE = "unknown"
 _READ_HEADERS = frozenset({b"x-request-id", b"content-length", b"traceparent", b"tracestate"})
@@ -86,14 +91,15 @@ class _Exchange:
     async def _answer(self, receive: Receive, send: Send) -> None:
         limit = self._context.settings.max_body_bytes
         if _announced_size(self._received) > limit:
-            await response_of(_too_large(limit))(self._scope, receive, send)
+            refusal = response_of(_too_large(limit), self._scope["path"])
+            await refusal(self._scope, receive, send)
             return
         try:
             await self._app(self._scope, _limited(receive, limit), send)
         except Exception:
             log.exception("A request failed")
             if not self._status:
-                await internal_error()(self._scope, receive, send)
+                await internal_error(self._scope["path"])(self._scope, receive, send)
 
     def _sender(self, send: Send) -> Callable[[Message], Awaitable[None]]:
         async def forward(message: Message) -> None:

@@ -33,7 +33,7 @@ async def create_embeddings(
     model = await context.model(body.model, deadline=ticket.deadline)
     service = model.service.embeddings
     _require_dimensions(body.dimensions, service.backend.limits)
-    items = await context.in_thread(_items, body.input, service.backend)
+    items = await context.in_thread(items_of_texts, body.input, service.backend, "input")
     tokens = sum(len(item.token_ids) for item in items)
     model.telemetry.prompt_tokens.inc(tokens)
     ticket.timing.prompt_tokens = tokens
@@ -64,8 +64,10 @@ def _listed(sizes: frozenset[int]) -> str:
     return f"one of {', '.join(map(str, sorted(sizes)))}"
 
 
-def _items(inputs: Sequence[str | list[int]], backend: EmbeddingBackend) -> list[EmbeddingItem]:
-    return [_item(entry, backend, f"input.{index}") for index, entry in enumerate(inputs)]
+def items_of_texts(
+    inputs: Sequence[str | list[int]], backend: EmbeddingBackend, param: str
+) -> list[EmbeddingItem]:
+    return [_item(entry, backend, f"{param}.{index}") for index, entry in enumerate(inputs)]
 
 
 def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> EmbeddingItem:

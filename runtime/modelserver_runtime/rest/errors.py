@@ -36,7 +36,7 @@ from modelserver_runtime.errors import (
     UnsupportedMedia,
 )
 from modelserver_runtime.rest.disconnect import ClientDisconnected
-from modelserver_runtime.rest.schemas.errors import ErrorBody, ErrorDetail
+from modelserver_runtime.rest.schemas.errors import ErrorBody, ErrorDetail, ErrorV2
 
 # Nobody reads it; it tells the metrics that the client did not wait.
 CLIENT_CLOSED_REQUEST = 499
@@ -94,7 +94,8 @@ def detail_of(failure: RequestFailure) -> ErrorDetail:
     )
 
 
-def response_of(failure: RequestFailure) -> Response:
+def response_of(failure: RequestFailure, path: str = "") -> Response:
+    """In the shape of the protocol that the path belongs to."""
     mapped = TABLE[type(failure)]
     headers = {}
     if failure.retry_after_seconds is not None:
@@ -105,19 +106,22 @@ def response_of(failure: RequestFailure) -> Response:
         headers["x-should-retry"] = str(should_retry).lower()
     if mapped.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="modelserver"'
-    return _response(mapped.status, detail_of(failure), headers)
+    return _response(mapped.status, detail_of(failure), headers, path)
 
 
-def internal_error() -> Response:
+def internal_error(path: str = "") -> Response:
     """For what should not happen; the log has the rest."""
     mapped = _OF_STATUS[500]
     message = "The server failed while answering this request; its log says why"
-    return _response(500, ErrorDetail(message=message, type=mapped.type, code=mapped.code), {})
+    detail = ErrorDetail(message=message, type=mapped.type, code=mapped.code)
+    return _response(500, detail, {}, path)
 
 
-def _response(status: int, detail: ErrorDetail, headers: Mapping[str, str]) -> Response:
+def _response(status: int, detail: ErrorDetail, headers: Mapping[str, str], path: str) -> Response:
+    is_v2 = path == "/v2" or path.startswith("/v2/")
+    body = ErrorV2(error=detail.message) if is_v2 else ErrorBody(error=detail)
     return Response(
-        ErrorBody(error=detail).model_dump_json(),
+        body.model_dump_json(),
         status_code=status,
         media_type="application/json",
         headers=dict(headers),
@@ -137,26 +141,26 @@ def install_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-async def _on_failure(_: Request, failure: RequestFailure) -> Response:
-    return response_of(failure)
+async def _on_failure(request: Request, failure: RequestFailure) -> Response:
+    return response_of(failure, request.url.path)
 
 
-async def _on_surprise(_: Request, __: Exception) -> Response:
-    return internal_error()
+async def _on_surprise(request: Request, _: Exception) -> Response:
+    return internal_error(request.url.path)
 
 
-async def _on_validation_error(_: Request, error: RequestValidationError) -> Response:
-    return response_of(invalid_request(error.errors()))
+async def _on_validation_error(request: Request, error: RequestValidationError) -> Response:
+    return response_of(invalid_request(error.errors()), request.url.path)
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     if isinstance(error.__cause__, RequestFailure):
         # FastAPI wraps what is raised while it reads a body.
-        return response_of(error.__cause__)
+        return response_of(error.__cause__, request.url.path)
     mapped = _OF_STATUS.get(error.status_code) or Mapped(status=error.status_code, type=_INVALID)
     message = _http_message(request, error)
     detail = ErrorDetail(message=message, type=mapped.type, code=mapped.code)
-    return _response(error.status_code, detail, error.headers or {})
+    return _response(error.status_code, detail, error.headers or {}, request.url.path)
 
 
 def _http_message(request: Request, error: HTTPException) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from modelserver_runtime.backends.base import GenerationBackend
 from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.engine import Deltas
 from modelserver_runtime.engine.output import TextRules
@@ -16,7 +17,11 @@ from modelserver_runtime.rest.collecting import collect
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
 from modelserver_runtime.rest.sampling import Budget, max_tokens, sampling_of_generate
-from modelserver_runtime.rest.schemas.generation import GenerateAnswer, GenerateRequest
+from modelserver_runtime.rest.schemas.generation import (
+    GenerateAnswer,
+    GenerateParameters,
+    GenerateRequest,
+)
 from modelserver_runtime.rest.stream import Event, EventStream
 
 router = APIRouter(tags=["Tasks"], dependencies=[NeedsJson])
@@ -29,7 +34,7 @@ async def generate(
     ticket = context.ticket()
     model = await context.model(body.model, deadline=ticket.deadline)
     engine = model.service.generation
-    prepared = await _prepare(body, context, engine)
+    prepared = await generation_of_text(body.inputs, body.parameters, context, engine)
     if body.stream:
         return EventStream(_events(engine, prepared, ticket))
     [answer] = await until_disconnect(request.receive, collect(engine, [prepared], ticket))
@@ -42,13 +47,18 @@ async def generate(
     )
 
 
-async def _prepare(
-    body: GenerateRequest, context: ServerContext, engine: Generator
+async def generation_of_text(
+    text: str, parameters: GenerateParameters, context: ServerContext, engine: Generator
 ) -> GenerationRequest:
-    backend, parameters = engine.backend, body.parameters
-    prompt = await context.in_thread(backend.tokenizer.encode, body.inputs)
+    prompt = await context.in_thread(engine.backend.tokenizer.encode, text)
     if not prompt:
         raise InvalidRequest("inputs is empty; send at least one token", param="inputs")
+    return generation_of(prompt, parameters, engine.backend)
+
+
+def generation_of(
+    prompt: tuple[int, ...], parameters: GenerateParameters, backend: GenerationBackend
+) -> GenerationRequest:
     budget = Budget(
         asked=parameters.max_new_tokens,
         default=None,

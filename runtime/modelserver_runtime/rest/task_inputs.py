@@ -65,6 +65,17 @@ def items_of(task: TaskDefinition, body: BatchEnvelope) -> list[TaskItem | Reque
     ]
 
 
+def item_of_value(
+    task: TaskDefinition, value: Any, parameters: Mapping[str, Any], index: int
+) -> TaskItem:
+    """Of a value without a body of its own; `index` is its place among the inputs."""
+    return TaskItem(inputs=_input(_schema(task), value, "inputs", index), parameters=parameters)
+
+
+def parameters_of(task: TaskDefinition, values: Mapping[str, Any]) -> dict[str, Any]:
+    return _parameters(_schema(task), values)
+
+
 def _schema(task: TaskDefinition) -> TaskSchema:
     if task.schema is None:
         raise InvalidRequest(f"{task.name} is asked on {', '.join(task.routes)}")

@@ -12,3 +12,9 @@ class ErrorDetail(Answer):
 
 class ErrorBody(Answer):
     error: ErrorDetail
+
+
+class ErrorV2(Answer):
+    """The shape of the Open Inference Protocol."""
+
+    error: str
