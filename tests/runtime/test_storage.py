@@ -156,7 +156,7 @@ def test_the_pause_doubles_to_half_a_minute_and_one_asks_at_its_end():
     assert pause.may_ask(now)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ask", "ok", "fail"]), st.floats(0, 40)), max_size=50))
+@given(st.lists(st.tuples(st.sampled_from(["ask", "ok", "fail"]), st.floats(0, 40)), max_size=20))
 def test_after_the_longest_pause_somebody_always_may_ask(steps):
     pause, now = Pause(), 0.0
     for step, seconds in steps:
