@@ -83,6 +83,11 @@ class Shelf:
         """Answers that are being computed, and may be joined."""
         return sum(map(len, self._flights))
 
+    @property
+    def writing(self) -> int:
+        """Answers on their way to the second level."""
+        return len(self._writes)
+
     def watch(self, flights: Flights) -> None:
         """Tells them when the model is invalidated."""
         self._flights.append(flights)
