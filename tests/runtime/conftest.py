@@ -57,3 +57,31 @@ def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
     path = tiny_models.image_classifier(tmp_path_factory.mktemp("models") / "image")
     with running_server(settings_for(path)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def roomy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Its model holds long prompts and answers; its template knows no tools."""
+    path = tiny_models.causal_model(tmp_path_factory.mktemp("models") / "roomy", most_tokens=4096)
+    with running_server(settings_for(path)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hermes_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Its template tells of tools, and that calls are marked."""
+    path = tiny_models.causal_model(
+        tmp_path_factory.mktemp("models") / "hermes",
+        most_tokens=4096,
+        template=tiny_models.HERMES_TEMPLATE,
+        special_tokens=["<tool_call>", "</tool_call>"],
+    )
+    with running_server(settings_for(path)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rerank_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    path = tiny_models.cross_encoder(tmp_path_factory.mktemp("models") / "reranker")
+    with running_server(settings_for(path)) as server:
+        yield server

@@ -130,11 +130,6 @@ WRONG: dict[str, Wrong] = {
     "unknown role": chat(
         "messages.0.role", param="messages.0.role", messages=[{"role": "robot", "content": "x"}]
     ),
-    "tool message": chat(
-        "messages.1.role",
-        param="messages.1.role",
-        messages=[*HELLO, {"role": "tool", "content": "x", "tool_call_id": "1"}],
-    ),
     "message without content": chat(
         "messages.0.content is missing", param="messages.0.content", messages=[{"role": "user"}]
     ),
@@ -142,16 +137,6 @@ WRONG: dict[str, Wrong] = {
         "part 0 is of type image_url; this model reads only text parts",
         param="messages.0.content",
         messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
-    ),
-    "tools": chat(
-        "tools is not supported by this server; leave it away",
-        param="tools",
-        tools=[{"type": "function", "function": {"name": "f"}}],
-    ),
-    "JSON schema": chat(
-        "response_format is not supported",
-        param="response_format",
-        response_format={"type": "json_object"},
     ),
     "audio": chat("modalities is not supported", param="modalities", modalities=["audio"]),
     "misspelt field": chat(
@@ -215,7 +200,6 @@ WRONG: dict[str, Wrong] = {
     "negative token": completion("names token -1", param="prompt.0", prompt=[-1]),
     "long prompt": completion("the model holds 256 in all", param="prompt", prompt=[5] * 256),
     "suffix": completion("suffix is not supported", param="suffix", suffix="end"),
-    "best of many": completion("best_of is only supported", param="best_of", best_of=3),
     "nothing to do": completion("only with echo", param="max_tokens", max_tokens=0),
     "too many logprobs": completion("logprobs", param="logprobs", logprobs=50),
     # generate

@@ -17,6 +17,14 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+HERMES_TEMPLATE = (
+    "{% if tools %}<|system|>{{ tools | tojson }}<|end|>{% endif %}"
+    "{% for message in messages %}<|{{ 'user' if message['role'] == 'tool' else message['role'] }}|>"
+    "{% if message['role'] == 'tool' %}{{ message['name'] }}: {% endif %}{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "<tool_call>{{ call['function'] | tojson }}</tool_call>{% endfor %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 _CORPUS = (
     "the quick brown fox jumps over the lazy dog and runs away from the old house",
     "servers answer questions when models are loaded and warm, so be patient",

@@ -17,6 +17,8 @@ from modelserver_runtime.rest.tools.scanning import (
 _SPACE = " \t\r\n"
 # Between two calls, and around the calls of a list.
 _BETWEEN = f"{_SPACE},;[]"
+# Before the first of a list without a mark.
+_BEFORE = f"{_SPACE}["
 _REASONING = ("reasoning_content", "thinking")
 
 
@@ -35,19 +37,22 @@ class CallReader:
         self._held = ""
         self._scanner: CallScanner | None = None
         self._calls = 0
-        self._is_bare = not dialect.opening  # whether JSON may be a call where we are
+        self._may_call = not dialect.opening  # whether JSON would be a call where we are
+        self._skipped = ""  # a mark, brackets and white space, which are text if no call follows
+        self._blank = ""  # white space before the first word
         self._has_text = False
-        self._skipped = ""  # a mark and white space, which are text if no call follows
 
     def feed(self, text: str) -> Sequence[Piece]:
         return [piece for piece in self._read(text) if self._is_wanted(piece)]
 
     def finish(self) -> Sequence[Piece]:
         """A call that was cut off before its name was known is text."""
-        held, self._held = self._held, ""
-        if self._scanner is not None and not self._scanner.has_begun:
-            held = self._scanner.raw
-        return [Text(held)] if held.strip() else []
+        rest = self._held
+        if self._scanner is not None:
+            rest = "" if self._scanner.has_begun else self._skipped + self._scanner.raw
+        elif self._may_call and self._is_text(self._skipped):
+            rest = self._skipped + rest
+        return list(self._said(rest))
 
     def _is_wanted(self, piece: Piece) -> bool:
         if self._most is None or isinstance(piece, Text | Reasoning):
@@ -55,30 +60,34 @@ class CallReader:
         return piece.index < self._most
 
     def _read(self, text: str) -> Iterator[Piece]:
-        """Each turn of the loop ends with less held text, or waits for more of it."""
+        """Each turn of the loop knows more than the last, or waits for more text."""
         self._held += text
         while self._held:
-            before = (self._held, self._scanner, self._is_bare)
-            yield from self._read_text() if self._scanner is None else self._read_call()
-            if before == (self._held, self._scanner, self._is_bare):
+            before = (self._held, self._scanner, self._may_call)
+            if self._scanner is not None:
+                yield from self._read_call(self._scanner)
+            elif self._may_call:
+                yield from self._read_beginning()
+            else:
+                yield from self._read_text()
+            if before == (self._held, self._scanner, self._may_call):
                 break
 
-    def _read_call(self) -> Iterator[Piece]:
-        scanner, text = self._scanner, self._held
-        assert scanner is not None  # noqa: S101  the caller has looked
-        self._held = ""
+    def _read_call(self, scanner: CallScanner) -> Iterator[Piece]:
+        text, self._held = self._held, ""
         try:
             for piece in scanner.feed(text):
                 self._require_known(piece)
                 yield piece
         except NotACall:
-            self._scanner, self._is_bare = None, False
+            self._scanner, self._may_call = None, False
             yield from self._said(self._skipped + scanner.raw)
+            self._skipped, self._held = "", scanner.rest
             return
         if scanner.is_done:
             self._scanner, self._held = None, scanner.rest
             self._calls += 1
-            self._is_bare, self._skipped = True, ""
+            self._may_call, self._skipped, self._blank = True, "", ""
 
     def _require_known(self, piece: Piece) -> None:
         if isinstance(piece, CallBegun) and not self._dialect.opening:
@@ -88,17 +97,38 @@ class CallReader:
         if name not in self._names:
             raise NotACall
 
+    def _read_beginning(self) -> Iterator[Piece]:
+        """At a place where a call may begin: after a mark, after a call, or at the start."""
+        rest = self._held.lstrip(self._skippable)
+        self._skipped += self._held[: len(self._held) - len(rest)]
+        self._held = rest
+        if rest.startswith("{"):
+            self._scanner = CallScanner(self._calls)
+        elif rest:
+            self._may_call = False
+            skipped, self._skipped = self._skipped, ""
+            if self._is_text(skipped):
+                yield from self._said(skipped)
+
+    @property
+    def _skippable(self) -> str:
+        if self._calls or self._dialect.is_list:
+            return _BETWEEN
+        return _SPACE if self._dialect.opening else _BEFORE
+
+    def _is_text(self, skipped: str) -> bool:
+        """After a call it is what separates calls, unless another one was announced."""
+        opening = self._dialect.opening
+        return not self._calls or bool(opening and skipped.startswith(opening))
+
     def _read_text(self) -> Iterator[Piece]:
-        if self._is_bare:
-            yield from self._read_beginning()
-            return
         marks = [mark for mark in (self._dialect.opening, self._dialect.closing) if mark]
         found = [(position, mark) for mark in marks if (position := self._held.find(mark)) >= 0]
         if found:
             position, mark = min(found)
             yield from self._said(self._held[:position])
             self._held = self._held[position + len(mark) :]
-            self._is_bare = True
+            self._may_call = True
             self._skipped = mark if mark == self._dialect.opening else ""
             return
         keep = max((_overlap(self._held, mark) for mark in marks), default=0)
@@ -106,31 +136,16 @@ class CallReader:
         said, self._held = self._held[:cut], self._held[cut:]
         yield from self._said(said)
 
-    def _read_beginning(self) -> Iterator[Piece]:
-        """At a place where a call may begin: after a mark, after a call, or at the start."""
-        is_among_calls = bool(self._calls) or self._dialect.is_list
-        rest = self._held.lstrip(_BETWEEN if is_among_calls else _SPACE)
-        if rest.startswith("[") and not self._dialect.opening:
-            inner = rest[1:].lstrip(_SPACE)
-            rest = inner if not inner or inner[0] == "{" else rest
-        if not rest:
-            return
-        self._skipped += self._held[: len(self._held) - len(rest)]
-        self._held = rest
-        if rest[0] == "{":
-            self._scanner = CallScanner(self._calls)
-            return
-        self._is_bare = False
-        if not self._calls:
-            yield from self._said(self._skipped)
-        self._skipped = ""
-
     def _said(self, text: str) -> Iterator[Piece]:
         """White space before the first word belongs to the call that follows, if one does."""
-        if not self._has_text and not text.strip():
-            return
+        if not self._has_text:
+            text, self._blank = self._blank + text, ""
+            if not text.strip():
+                self._blank = text
+                return
         self._has_text = True
-        yield Text(text)
+        if text:
+            yield Text(text)
 
 
 def _overlap(text: str, mark: str) -> int:

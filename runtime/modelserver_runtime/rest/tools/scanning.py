@@ -101,8 +101,9 @@ class CallScanner:
             return
         end = self._end.find(text)
         if end is not None:
-            yield from self._whole(self.raw[: known + end])
-            self._part, self.rest = _Part.DONE, self.raw[known + end :]
+            self.raw, self.rest = self.raw[: known + end], self.raw[known + end :]
+            yield from self._whole(self.raw)
+            self._part = _Part.DONE
 
     def _read_arguments(self, text: str) -> Iterator[Piece]:
         end = self._end.find(text)
