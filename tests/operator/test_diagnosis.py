@@ -49,7 +49,45 @@ def ended(exit_code, *, reason="Error", message="", seconds=30.0):
     return Outcome(name=f"ended {exit_code}", status_of=status_of)
 
 
+LONG_AGO = "2025-12-31T23:59:00Z"
 CONFIG_ERROR = "CreateContainerConfigError"
+WITH_KEYS = {"access": {"apiKeys": {"secretRef": {"name": "chat-keys"}}}}
+WITH_EXTRAS = {
+    "extraModels": [
+        {
+            "name": "embedder",
+            "uri": "hf://meta/embedder",
+            "revision": OTHER_COMMIT,
+            "credentials": {"secretRef": {"name": "extra-token"}},
+        },
+        {"name": "judge", "uri": "pvc://judges/small"},
+    ]
+}
+WITH_REDIS = {
+    "runtime": {"redis": {"secretRef": {"name": "shared"}}},
+    "network": {"policy": "Open"},
+}
+
+
+def not_mounted(spec, failure):
+    return World(spec, pod_outcomes.not_mounted(since=LONG_AGO), mount_failure=failure)
+
+
+def cannot_mount(volume, cause):
+    return f'MountVolume.SetUp failed for volume "{volume}" : {cause}'
+
+
+def ends_fetching(container, exit_code, code, message):
+    """One of several containers that fetch ends; those before it are done."""
+
+    def status_of(pod):
+        status = exiting(exit_code, code=code, message=message, where="init").status_of(pod)
+        for one in status["initContainerStatuses"]:
+            if one["name"] != container:
+                one |= {"state": {"terminated": {"exitCode": 0}}, "lastState": {}}
+        return status
+
+    return Outcome(name=f"{container} ends", status_of=status_of)
 
 
 def waits(message):
@@ -147,6 +185,89 @@ CASES = {
         Code.CONFIG_MAP_MISSING,
         World(pinned(), waits("couldn't find key a in ConfigMap ns/settings")),
         ["ConfigMap settings with key a"],
+    ),
+    "Secret with the keys, which is mounted": (
+        Code.SECRET_MISSING,
+        not_mounted(
+            on_claim(**WITH_KEYS), cannot_mount("api-keys", 'secret "chat-keys" not found')
+        ),
+        ["Secret chat-keys", "namespace ns", "spec.access.apiKeys.secretRef", "by itself"],
+    ),
+    "ConfigMap of a volume of the user's own": (
+        Code.CONFIG_MAP_MISSING,
+        not_mounted(pinned(), cannot_mount("mine", 'configmap "settings" not found')),
+        ["ConfigMap settings", "spec.podTemplate"],
+    ),
+    "key in a Secret of a volume": (
+        Code.SECRET_MISSING,
+        not_mounted(
+            pinned(), cannot_mount("mine", "references non-existent secret key: ca.crt")
+        ),
+        ["key ca.crt of a Secret", "Volume mine", "spec.podTemplate.spec"],
+    ),
+    "key in a ConfigMap of a volume": (
+        Code.CONFIG_MAP_MISSING,
+        not_mounted(pinned(), cannot_mount("mine", "references non-existent config key: a")),
+        ["key a of a ConfigMap"],
+    ),
+    "a Secret that the kubelet cannot ask for yet": (
+        Code.VOLUME_MISSING,
+        not_mounted(
+            on_claim(**WITH_KEYS),
+            cannot_mount(
+                "api-keys", "failed to sync secret cache: timed out waiting for the condition"
+            ),
+        ),
+        ["Volume api-keys", "failed to sync secret cache", "tried again"],
+    ),
+    "storage that is not reached": (
+        Code.VOLUME_MISSING,
+        not_mounted(on_claim(), cannot_mount("pvc-1", "mount failed: exit status 32")),
+        ["Volume pvc-1", "exit status 32", "kubectl describe pod chat-"],
+    ),
+    "volumes that are waited for": (
+        Code.VOLUME_MISSING,
+        not_mounted(on_claim(), "Unable to attach or mount volumes: unmounted volumes=[model]"),
+        ["A volume of the pod", "unmounted volumes=[model]"],
+    ),
+    "Secret of an extra model": (
+        Code.SECRET_MISSING,
+        World(on_claim(**WITH_EXTRAS), waits('secret "extra-token" not found')),
+        ["Secret extra-token", "spec.extraModels[embedder].credentials.secretRef"],
+    ),
+    "Secret with the place of Redis": (
+        Code.SECRET_MISSING,
+        World(on_claim(**WITH_REDIS), waits("couldn't find key url in Secret ns/shared")),
+        ["Secret shared with key url", "spec.runtime.redis.secretRef"],
+    ),
+    "gated extra model": (
+        Code.ARTIFACT_AUTH,
+        World(
+            pinned(**WITH_EXTRAS),
+            ends_fetching("fetch-model-embedder", 41, "ArtifactAuth", "403 for meta/embedder"),
+        ),
+        ["403 for meta/embedder", "Secret extra-token", "spec.extraModels[embedder].credentials"],
+    ),
+    "extra model that is not there": (
+        Code.ARTIFACT_NOT_FOUND,
+        World(
+            on_claim(**WITH_EXTRAS),
+            ends_fetching("fetch-model-embedder", 44, "", "no JSON"),
+        ),
+        ["spec.extraModels[embedder].uri (hf://meta/embedder)", OTHER_COMMIT],
+    ),
+    "extra model in the image": (
+        Code.FILE_MODELS_NOT_ALLOWED,
+        World(on_claim(extraModels=[{"name": "x", "uri": "file:///opt/x"}])),
+        ["file:///opt/x"],
+    ),
+    "folder of an extra model that cannot be mounted": (
+        Code.ARTIFACT_NOT_FOUND,
+        World(
+            on_claim(**WITH_EXTRAS),
+            waits('failed to prepare subPath for volumeMount "model-judge" of container "server"'),
+        ),
+        ["Folder small", "claim judges", "spec.extraModels[judge].uri"],
     ),
     "root user": (
         Code.POD_REFUSED,
@@ -325,6 +446,34 @@ def test_what_is_wrong_is_named(name):
     for word in words:
         assert word.lower() in said
     assert world.condition("Ready")["reason"] == code
+
+
+def test_a_pod_that_has_just_got_its_node_is_not_asked_about():
+    """Mounting takes a moment."""
+    recent = pod_outcomes.not_mounted(since="2026-01-01T00:00:01Z")
+    world = World(on_claim(), recent, mount_failure=cannot_mount("model", "later"))
+    world.steps(3, seconds=1)
+    assert world.plan.unmounted == ()
+    assert world.diagnosis == {}
+    world.steps(3, seconds=2)
+    assert world.diagnosis["code"] == Code.VOLUME_MISSING
+
+
+def test_a_pod_that_has_mounted_its_volumes_is_diagnosed_no_more():
+    world = not_mounted(on_claim(), cannot_mount("model", "not yet"))
+    world.steps(2)
+    assert world.diagnosis["code"] == Code.VOLUME_MISSING
+    world.outcome = pod_outcomes.FINE
+    world.step()
+    assert world.diagnosis == {}
+    assert world.plan.unmounted == ()
+
+
+def test_one_pod_of_many_is_asked_about():
+    world = not_mounted(on_claim(replicas=3), cannot_mount("model", "not yet"))
+    world.steps(2)
+    assert len(world.plan.unmounted) == 1
+    assert world.plan.requeue_after_seconds == 5
 
 
 def deployment_failure(message):

@@ -50,6 +50,33 @@ def test_the_label_follows_what_the_pod_does(pod, values):
     assert [label.value for label in phase_labels(observed(pod))] == values
 
 
+def with_extra(*, fetch, extra):
+    """A pod that fetches two models, one after the other."""
+    pod = a_pod(fetch=fetch)
+    pod["spec"]["initContainers"].append({"name": "fetch-model-embedder"})
+    pod["status"]["initContainerStatuses"].append({"name": "fetch-model-embedder", "state": extra})
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pod", "values"),
+    [
+        (with_extra(fetch=ENDED, extra={}), []),
+        (with_extra(fetch=ENDED, extra=RUNNING), []),
+        (with_extra(fetch=ENDED, extra=FAILED), []),
+        (with_extra(fetch=ENDED, extra=ENDED), ["serving"]),
+    ],
+)
+def test_a_pod_serves_when_every_model_is_there(pod, values):
+    assert [label.value for label in phase_labels(observed(pod))] == values
+
+
+def test_a_pod_that_fetches_an_extra_model_is_asked():
+    pod = with_extra(fetch=ENDED, extra=RUNNING)
+    pod["status"] |= RUNS
+    assert starting_pods(observed(pod), ["aaaaaaaa"])
+
+
 def test_pods_of_jobs_keep_their_phase():
     pod = a_pod(fetch=ENDED)
     del pod["metadata"]["labels"]["modelserver.dev/revision"]

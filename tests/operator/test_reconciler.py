@@ -11,6 +11,7 @@ from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import Conflict, NotLeading, OperatorError, Unavailable
 from modelserver_operator.reconciler.caches import Caches
 from modelserver_operator.reconciler.reconciler import STRANGER_SECONDS, Reconciler
+from support import pod_outcomes
 from support.memory_api import MemoryApi
 from support.snapshot import snapshot_of
 
@@ -47,12 +48,24 @@ class Silent:
         return {}
 
 
+class Rumours:
+    """What the kubelet says about volumes that are not mounted: the same about every pod."""
+
+    def __init__(self):
+        self.said, self.asked = "", []
+
+    async def read(self, pods):
+        names = [pod["metadata"]["name"] for pod in pods]
+        self.asked.append(names)
+        return dict.fromkeys(names, self.said) if self.said else {}
+
+
 class Desk:
     """A reconciler, its caches and the API that they are caches of."""
 
     def __init__(self, **spec):
         self.api, self.caches = MemoryApi(), Caches()
-        self.guard, self.probe = Guard(), Silent()
+        self.guard, self.probe, self.mounts = Guard(), Silent(), Rumours()
         self.absorbed = []
         self.reconciler = Reconciler(
             self.api,
@@ -60,6 +73,7 @@ class Desk:
             OperatorConfig(runtime_image="runtime:1", identity="test"),
             guard=self.guard,
             probe=self.probe,
+            mounts=self.mounts,
             clock=lambda: NOW,
             absorb=self.absorbed.append,
         )
@@ -286,6 +300,45 @@ async def test_a_change_that_comes_right_after_our_status_is_looked_at(desk):
     assert verdict.unsettled
     await desk.settle()
     assert desk.api.here("Deployment")[0]["spec"]["replicas"] == 7
+
+
+def add_pod(desk, outcome):
+    """A pod of the only Deployment, as the store shows it."""
+    (deployment,) = desk.api.here("Deployment")
+    template, name = deployment["spec"]["template"], deployment["metadata"]["name"]
+    owner = {"kind": "ReplicaSet", "name": f"{name}-abc", "controller": True}
+    metadata = template["metadata"] | {
+        "name": f"{name}-abc-1",
+        "namespace": "default",
+        "uid": "pod-1",
+        "ownerReferences": [owner],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    desk.caches.of["Pod"].put(desk.api.put(pod | {"status": outcome.status_of(pod)}))
+
+
+async def test_a_pod_that_waits_for_its_volumes_is_asked_about_in_the_same_look(desk):
+    """Also in the first one of a new replica: no status is written that knows less."""
+    await desk.settle()
+    add_pod(desk, pod_outcomes.not_mounted(since="2025-12-31T23:00:00Z"))
+    desk.mounts.said = 'MountVolume.SetUp failed for volume "api-keys" : secret "k" not found'
+    before = len(desk.api.writes)
+    await desk.settle()
+    (server,) = desk.api.here("ModelServer")
+    assert server["status"]["diagnosis"]["code"] == "SecretMissing"
+    statuses = [write for write in desk.api.writes[before:] if write.startswith("status ")]
+    assert len(statuses) == 1
+    at_rest = len(desk.api.writes)
+    verdict = await desk.reconcile()
+    assert len(desk.api.writes) == at_rest
+    assert verdict.again_after_seconds == 5
+
+
+async def test_nobody_is_asked_about_volumes_while_none_is_waited_for(desk):
+    await desk.settle()
+    add_pod(desk, pod_outcomes.FINE)
+    await desk.settle()
+    assert desk.mounts.asked == []
 
 
 async def test_events_are_written_after_the_status_they_tell_of(desk):

@@ -201,6 +201,26 @@ def image_not_pulled(
     return Outcome(name=reason, status_of=status_of)
 
 
+def not_mounted(since: str = NOW) -> Outcome:
+    """It has a node, whose kubelet cannot mount its volumes; why is said in Events only."""
+
+    def status_of(pod: Pod) -> Status:
+        init, main = pod["spec"].get("initContainers", []), pod["spec"]["containers"]
+        conditions = [
+            _condition("PodReadyToStartContainers", holds=False),
+            *_conditions(initialized=not init, ready=False),
+        ]
+        creating = _waiting("PodInitializing" if init else "ContainerCreating")
+        return {
+            "phase": "Pending",
+            "conditions": [one | {"lastTransitionTime": since} for one in conditions],
+            "initContainerStatuses": [_container(c, creating) for c in init],
+            "containerStatuses": [_container(c, creating) for c in main],
+        }
+
+    return Outcome(name="not mounted", status_of=status_of)
+
+
 def unschedulable(
     message: str = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
 ) -> Outcome:

@@ -38,6 +38,7 @@ class World:
     outcome: Outcome = FINE  # of every pod whose revision is not in `outcomes`
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     progress: dict[str, PodProgress] = field(default_factory=dict)
+    mount_failure: str = ""  # what the kubelet says about every pod whose volumes are asked about
     strangers: dict[ChildKey, Manifest] = field(default_factory=dict)
     deployment_conditions: list[dict[str, Any]] = field(default_factory=list)
     config: OperatorConfig = CONFIG
@@ -75,11 +76,17 @@ class World:
             strangers=self.strangers,
             pods=tuple(copy.deepcopy(self.pods)),
             progress=self.progress,
+            mount_failures=self._asked() if self.mount_failure else {},
         )
 
+    def _asked(self) -> dict[str, str]:
+        names = self.plan.unmounted if self.plan else ()
+        return dict.fromkeys(names, self.mount_failure)
+
     def look(self, refusals: Sequence[Refusal] = ()) -> Manifest:
-        """The status of this moment, which is not stored."""
-        self.plan = desired_state(self.server, self.observed, self.config, self.now)
+        """The status of this moment, which is not stored; questions are answered at once."""
+        for _ in range(2):
+            self.plan = desired_state(self.server, self.observed, self.config, self.now)
         return status_of(self.server, self.observed, self.plan, self.now, refusals)
 
     def step(self, seconds: float = 1, refusals: Sequence[Refusal] = ()) -> tuple[Event, ...]:

@@ -52,11 +52,12 @@ class ApiClient:
         return await self._send(Request(verb="get", kind=kind.kind, path=object_path(kind, where)))
 
     async def list_page(
-        self, kind: Kind, namespace: str, *, labels: str = "", after: str = ""
+        self, kind: Kind, namespace: str, *, labels: str = "", fields: str = "", after: str = ""
     ) -> Page:
         """One page of a consistent list; an empty namespace means all of them."""
         params = {"limit": str(LIST_PAGE)}
         params |= {"labelSelector": labels} if labels else {}
+        params |= {"fieldSelector": fields} if fields else {}
         params |= {"continue": after} if after else {}
         path = collection_path(kind, namespace)
         found = await self._send(Request(verb="list", kind=kind.kind, path=path, params=params))

@@ -12,7 +12,13 @@ from modelserver_operator.plan.children import (
 )
 from modelserver_operator.plan.drift import additions, differences
 from modelserver_operator.plan.looks import is_going, key_of
-from modelserver_operator.plan.phases import phase_labels, starting_pods
+from modelserver_operator.plan.phases import (
+    MOUNT_PATIENCE,
+    mounting_pods,
+    phase_labels,
+    starting_pods,
+    unmounted_pods,
+)
 from modelserver_operator.plan.pruning import Pruning, history_to_keep
 from modelserver_operator.plan.replacement import replacement_of
 from modelserver_operator.plan.resolving import Target, find_target
@@ -52,6 +58,7 @@ def desired_state(
         history=history_to_keep(server, observed, rolling, config),
     )
     asked = starting_pods(observed, rolling.live)
+    mounting = mounting_pods(observed, rolling.live)
     return Plan(
         target_revision=name,
         serving_revision=rolling.serving,
@@ -59,9 +66,13 @@ def desired_state(
         pod_labels=tuple(phase_labels(observed)),
         removals=tuple(pruning.removals(desired, observed)),
         requeue_after_seconds=_soonest(
-            target.wait_seconds, rolling.wait_seconds, PROGRESS_SECONDS if asked else None
+            target.wait_seconds,
+            rolling.wait_seconds,
+            PROGRESS_SECONDS if asked else None,
+            MOUNT_PATIENCE.total_seconds() if mounting else None,  # only Events tell the cause
         ),
         progress_wanted=bool(asked),
+        unmounted=unmounted_pods(mounting, now),
         resolution=target.resolution,
         image=target.revision.server_image if target.revision else "",
         conflicts=tuple(sorted(desired.keys() & observed.strangers.keys())),

@@ -1,12 +1,23 @@
-"""Pods that are starting: their phase label, and whether to ask them how far they are."""
+"""Pods that are starting: their phase label, and what to ask about them."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
-from modelserver_operator.plan.looks import container_status, is_going, is_true, revision_label
+from modelserver_operator.plan.looks import (
+    condition,
+    container_status,
+    is_going,
+    is_true,
+    parse_time,
+    revision_label,
+)
 from modelserver_operator.plan.values import Manifest, Observed, PodLabel
 from modelserver_operator.resources import labels
 from modelserver_operator.resources.containers import SERVER, does_fetch
+
+# A kubelet needs a second or two for the volumes and the network of a pod.
+MOUNT_PATIENCE = timedelta(seconds=5)
 
 _OVER = {"Succeeded", "Failed"}
 
@@ -66,3 +77,29 @@ def starting_pods(observed: Observed, revisions: Iterable[str]) -> list[Manifest
 
 def _runs(status: Any) -> bool:
     return "running" in status.get("state", {})
+
+
+def mounting_pods(observed: Observed, revisions: Iterable[str]) -> list[Manifest]:
+    """Pods that have a node and wait for their volumes, or for their network, the oldest first."""
+    wanted = set(revisions)
+    waiting = [
+        pod
+        for pod in _model_pods(observed.pods)
+        if revision_label(pod) in wanted
+        and is_true(pod, "PodScheduled")
+        and condition(pod, "PodReadyToStartContainers").get("status") == "False"
+    ]
+    return sorted(waiting, key=lambda pod: (_scheduled_at(pod), pod["metadata"]["name"]))
+
+
+def unmounted_pods(mounting: Iterable[Manifest], now: datetime) -> tuple[str, ...]:
+    """Of each revision the one that has waited longest, if too long; its pods are all alike."""
+    oldest: dict[str, str] = {}
+    for pod in mounting:
+        if now - parse_time(_scheduled_at(pod)) >= MOUNT_PATIENCE:
+            oldest.setdefault(revision_label(pod), pod["metadata"]["name"])
+    return tuple(oldest.values())
+
+
+def _scheduled_at(pod: Manifest) -> str:
+    return str(condition(pod, "PodScheduled")["lastTransitionTime"])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 type Manifest = dict[str, Any]
@@ -33,13 +34,15 @@ class Observed:
     """The world as one reconciliation sees it.
 
     `children` are owned by the server's uid; `strangers` bear a name that we want (or carry our
-    labels) but belong to somebody else; `pods` are the pods of the server's Deployments and Jobs.
+    labels) but belong to somebody else; `pods` are the pods of the server's Deployments and Jobs;
+    `mount_failures` says by pod why its volumes cannot be mounted.
     """
 
     children: Mapping[ChildKey, Manifest]
     strangers: Mapping[ChildKey, Manifest]
     pods: tuple[Manifest, ...]
     progress: Mapping[str, PodProgress]
+    mount_failures: Mapping[str, str] = MappingProxyType({})
 
 
 class WriteMode(StrEnum):
@@ -120,6 +123,7 @@ class Plan:
     removals: tuple[Removal, ...] = ()
     requeue_after_seconds: float | None = None
     progress_wanted: bool = False  # pods are starting: read their progress before the next plan
+    unmounted: tuple[str, ...] = ()  # pods that wait for volumes: ask what is wrong with these
     resolution: Resolution = Resolution(state=ResolutionState.RESOLVING)
     image: str = ""  # that serves the target revision; "" while there is none
     conflicts: tuple[ChildKey, ...] = ()  # wanted names that belong to somebody else: not written

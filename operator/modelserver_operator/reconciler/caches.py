@@ -57,7 +57,12 @@ class Caches:
     of: dict[str, Store] = field(default_factory=_stores)
     strangers: Strangers = field(default_factory=Strangers)
 
-    def observe(self, server: ServerId, progress: Mapping[str, PodProgress]) -> Observed:
+    def observe(
+        self,
+        server: ServerId,
+        progress: Mapping[str, PodProgress],
+        mount_failures: Mapping[str, str],
+    ) -> Observed:
         children: dict[ChildKey, Manifest] = {}
         others = dict(self.strangers.of(server.where))
         for kind in KINDS:
@@ -66,7 +71,13 @@ class Caches:
                 (children if is_owned_by(manifest, server.uid) else others)[key] = manifest
         pods = self.of[POD.kind].of_server(server.where)
         ours = tuple(pod for pod in pods if _runs_for(pod, children))
-        return Observed(children=children, strangers=others, pods=ours, progress=progress)
+        return Observed(
+            children=children,
+            strangers=others,
+            pods=ours,
+            progress=progress,
+            mount_failures=mount_failures,
+        )
 
 
 def is_owned_by(manifest: Manifest, uid: str) -> bool:

@@ -1,11 +1,13 @@
 """One reconciliation: look, plan, apply, report. Safe to stop and to repeat at any point."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from modelserver_operator.apis.v1alpha1 import parse_model_server
 from modelserver_operator.cluster.client import ApiClient, ObjectName, name_of
+from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidResource, NotFound
@@ -17,7 +19,13 @@ from modelserver_operator.reconciler.caches import KINDS, Caches, ServerId, is_o
 from modelserver_operator.resources.kinds import MODEL_SERVER, POD
 from modelserver_operator.status.report import status_of, status_of_invalid
 
-type Progress = Mapping[str, PodProgress]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What no informer shows and was asked for; both by pod."""
+
+    progress: Mapping[str, PodProgress] = MappingProxyType({})
+    mount_failures: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,7 @@ class Reconciler:
         *,
         guard: Guard,
         probe: ProgressProbe,
+        mounts: MountProbe,
         clock: Callable[[], datetime],
         absorb: Callable[[ObjectName], None],
     ) -> None:
@@ -78,6 +87,7 @@ class Reconciler:
         self._config = config
         self._guard = guard
         self._probe = probe
+        self._mounts = mounts
         self._clock = clock
         self._absorb = absorb
         self._applier = Applier(client, caches, guard)
@@ -88,25 +98,34 @@ class Reconciler:
         cached = self._caches.servers.get(where)
         if cached is None:
             return self._gone(where)
-        progress = await self._progress_of(where)
-        look = await self._look(cached, progress)
+        look, answers = await self._informed_look(where, cached)
         if look.is_settled:
             return self._verdict(where, look)
         live = await self._read(where)
         if live is None:
             return self._gone(where)
         if _version(live) != _version(cached):
-            look = await self._look(live, progress)
-        return await self._act(_id_of(live), look, progress)
+            look = await self._look(live, answers)
+        return await self._act(_id_of(live), look, answers)
 
-    async def _act(self, server: ServerId, look: Look, progress: Progress) -> Verdict:
+    async def _informed_look(self, where: ObjectName, cached: Manifest) -> tuple[Look, Answers]:
+        """Looks twice where the first look raises a question."""
+        answers = Answers(progress=await self._progress_of(where))
+        look = await self._look(cached, answers)
+        if not look.plan.unmounted:
+            return look, answers
+        pods = [one for one in look.observed.pods if _is_one_of(one, look.plan.unmounted)]
+        answers = replace(answers, mount_failures=await self._mounts.read(pods))
+        return await self._look(cached, answers), answers
+
+    async def _act(self, server: ServerId, look: Look, answers: Answers) -> Verdict:
         if look.is_settled:
             return self._verdict(server.where, look)
         wrote = not look.plan.is_empty
         if wrote:
             refusal = await self._applier.apply(look.plan, look.observed, server)
             self._absorb_echoes(server.where, look)
-            look = await self._look(look.manifest, progress, refusal)
+            look = await self._look(look.manifest, answers, refusal)
         overtaken = await self._report(server.where, look)
         return self._verdict(server.where, look, wrote=wrote, overtaken=overtaken)
 
@@ -129,12 +148,12 @@ class Reconciler:
         return Verdict(wrote=wrote, unsettled=left or overtaken, again_after_seconds=again)
 
     async def _look(
-        self, manifest: Manifest, progress: Progress, refusal: Refusal | None = None
+        self, manifest: Manifest, answers: Answers, refusal: Refusal | None = None
     ) -> Look:
         """Reads caches only, but for strangers."""
         server_id = _id_of(manifest)
         await self._refresh_strangers(server_id)
-        observed = self._caches.observe(server_id, progress)
+        observed = self._caches.observe(server_id, answers.progress, answers.mount_failures)
         now = self._clock()
         try:
             server = parse_model_server(manifest)
@@ -146,7 +165,7 @@ class Reconciler:
         status = status_of(server, observed, plan, now, (refusal,) if refusal else ())
         return Look(manifest=manifest, observed=observed, plan=plan, status=status)
 
-    async def _progress_of(self, where: ObjectName) -> Progress:
+    async def _progress_of(self, where: ObjectName) -> Mapping[str, PodProgress]:
         if where not in self._progress_wanted:
             return {}
         return await self._probe.read(self._caches.of[POD.kind].of_server(where))
@@ -210,3 +229,7 @@ def _id_of(manifest: Manifest) -> ServerId:
 
 def _version(manifest: Manifest) -> str:
     return str(manifest["metadata"]["resourceVersion"])
+
+
+def _is_one_of(pod: Manifest, names: Sequence[str]) -> bool:
+    return pod["metadata"]["name"] in names

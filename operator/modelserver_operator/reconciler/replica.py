@@ -10,6 +10,7 @@ from datetime import datetime
 from modelserver_operator.cluster.client import ApiClient, ObjectName
 from modelserver_operator.cluster.informer import Informer
 from modelserver_operator.cluster.lease import Leadership, Terms
+from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.patience import jittered, pause
 from modelserver_operator.cluster.progress import ProgressProbe
 from modelserver_operator.config import OperatorConfig
@@ -71,6 +72,7 @@ class Replica:
             config,
             guard=self._leadership,
             probe=probe,
+            mounts=MountProbe(client),
             clock=clock,
             absorb=self._queue.absorb,
         )

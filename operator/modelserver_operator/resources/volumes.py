@@ -39,7 +39,7 @@ def server_mounts(served: ServedSpec) -> list[Mount]:
 
 
 def model_mount(model: ModelSource) -> Mount:
-    mount = {"name": _volume_of(model), "mountPath": directory_of(model)}
+    mount = {"name": volume_of(model), "mountPath": directory_of(model)}
     return mount | {"subPath": model.path_in_claim} if model.path_in_claim else mount
 
 
@@ -48,15 +48,15 @@ def _with_volume(*models: ModelSource) -> Iterator[ModelSource]:
     return (model for model in models if not model.is_file)
 
 
-def _volume_of(model: ModelSource) -> str:
+def volume_of(model: ModelSource) -> str:
     return f"{MODEL_VOLUME}-{model.name}" if isinstance(model, ExtraModel) else MODEL_VOLUME
 
 
 def _model_volume(model: ModelSource) -> Volume:
     if model.is_on_claim:
         claim = {"claimName": model.claim, "readOnly": True}
-        return {"name": _volume_of(model), "persistentVolumeClaim": claim}
-    return {"name": _volume_of(model), "emptyDir": {}}
+        return {"name": volume_of(model), "persistentVolumeClaim": claim}
+    return {"name": volume_of(model), "emptyDir": {}}
 
 
 def _keys_volume(served: ServedSpec) -> list[Volume]:

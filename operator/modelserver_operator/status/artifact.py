@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from modelserver_operator.apis.model import HUB
 from modelserver_operator.apis.status import Artifact, ArtifactPhase
 from modelserver_operator.plan.values import Manifest, PodProgress, ResolutionState
-from modelserver_operator.resources.containers import FETCH, RESOLVE, SERVER
+from modelserver_operator.resources.containers import FETCH, RESOLVE, SERVER, does_fetch
 from modelserver_operator.status import pods
 from modelserver_operator.status.diagnosis.containers import report_in
 from modelserver_operator.status.situation import Situation
@@ -76,9 +77,16 @@ def _pod_states(situation: Situation) -> Iterator[_PodState]:
         if pods.is_alive(pod) and (phase := _phase_of(situation, pod)) is not None:
             yield _PodState(
                 phase=phase,
-                progress=situation.observed.progress.get(pods.name_of(pod)),
+                progress=_progress_of(situation, pod),
                 size_bytes=_size_said_by(pod, FETCH),
             )
+
+
+def _progress_of(situation: Situation, pod: Manifest) -> PodProgress | None:
+    """Nothing while an extra model is fetched: the numbers are about that one then."""
+    if _size_said_by(pod, FETCH) is not None:
+        return None
+    return situation.observed.progress.get(pods.name_of(pod))
 
 
 def _phase_of(situation: Situation, pod: Manifest) -> ArtifactPhase | None:
@@ -90,7 +98,9 @@ def _phase_of(situation: Situation, pod: Manifest) -> ArtifactPhase | None:
         return _PHASES[progress.phase]
     if _has_begun(pod, SERVER):
         return ArtifactPhase.LOADING
-    return ArtifactPhase.FETCHING if _has_begun(pod, FETCH) else None
+    names = [str(one["name"]) for one in pod["spec"].get("initContainers") or ()]
+    begun = any(_has_begun(pod, name) for name in names if does_fetch(name))
+    return ArtifactPhase.FETCHING if begun else None
 
 
 def _has_begun(pod: Manifest, container: str) -> bool:
@@ -118,7 +128,7 @@ def _described(situation: Situation, furthest: _PodState, last: Artifact) -> Art
     about = {"uri": last.uri, "resolved_revision": last.resolved_revision, "phase": furthest.phase}
     if not situation.server.spec.model.is_from_hub:
         return Artifact.model_validate(about)
-    if furthest.phase is not ArtifactPhase.FETCHING:
+    if furthest.phase is not ArtifactPhase.FETCHING or furthest.size_bytes is not None:
         size = furthest.size_bytes if furthest.size_bytes is not None else last.size_bytes
         done = {"size_bytes": size, "downloaded_bytes": size, "download_percent": WHOLE}
         return Artifact.model_validate(about | done)
@@ -163,9 +173,12 @@ def _eta(progress: PodProgress, percent: int, last: Artifact) -> int | None:
     return ceil(exact / step) * step
 
 
-def progress_in_words(artifact: Artifact) -> str:
+def progress_in_words(artifact: Artifact, *, has_extra_models: bool) -> str:
     """Empty where there is nothing to say about the files."""
+    is_there = not artifact.uri.startswith(HUB) or artifact.download_percent == WHOLE
     match artifact.phase:
+        case ArtifactPhase.FETCHING if is_there and has_extra_models:
+            return "fetching the extra models"
         case ArtifactPhase.FETCHING:
             return f"fetching {artifact.uri}{_amount_in_words(artifact)}"
         case ArtifactPhase.LOADING:

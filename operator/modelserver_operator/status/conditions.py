@@ -138,7 +138,9 @@ def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
 def _on_its_way(report: Report) -> tuple[str, str]:
     """Reason and message while nothing is wrong and not everything is there."""
     situation, artifact = report.situation, report.artifact
-    words = sentences(replicas_in_words(situation), progress_in_words(artifact))
+    has_extra_models = bool(situation.server.spec.extra_models)
+    progress = progress_in_words(artifact, has_extra_models=has_extra_models)
+    words = sentences(replicas_in_words(situation), progress)
     if report.rollout is not None and report.rollout.phase is RolloutPhase.STARTING:
         rolling = f"revision {report.rollout.to} starts, {report.rollout.from_} serves"
         return Reason.ROLLING_OUT, sentences(rolling, words)

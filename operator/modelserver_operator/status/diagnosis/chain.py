@@ -5,6 +5,7 @@ from collections.abc import Callable
 from modelserver_operator.apis.status import Diagnosis
 from modelserver_operator.status.diagnosis.ending import deadline_exceeded, ended, evicted
 from modelserver_operator.status.diagnosis.evidence import Evidence, gather
+from modelserver_operator.status.diagnosis.mounting import volume_not_mounted
 from modelserver_operator.status.diagnosis.objects import (
     name_conflict,
     refused_model,
@@ -23,7 +24,8 @@ from modelserver_operator.status.situation import Situation
 
 type Check = Callable[[Evidence], Diagnosis | None]
 
-# Along a pod's life: its objects, its creation, its node, its images, what its containers did.
+# Along a pod's life: its objects, its creation, its node, its volumes, its images, what its
+# containers did.
 CHECKS: tuple[Check, ...] = (
     name_conflict,
     refused_model,
@@ -33,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     volume_missing,
     unschedulable,
     rejected_by_node,
+    volume_not_mounted,
     image_pull,
     configuration_missing,
     evicted,

@@ -39,7 +39,10 @@ class Code(Explained):
         "Unschedulable",
         "No node is allowed to run the pod: selectors, affinity or taints.",
     )
-    VOLUME_MISSING = "VolumeMissing", "The claim with the model does not exist or cannot be used."
+    VOLUME_MISSING = (
+        "VolumeMissing",
+        "A volume, such as the claim with the model, does not exist or cannot be used.",
+    )
     IMAGE_PULL = "ImagePull", "An image cannot be pulled."
     SECRET_MISSING = "SecretMissing", "A Secret that the pod needs, or a key in it, does not exist."
     CONFIG_MAP_MISSING = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from modelserver_operator.apis.runtime import Engine
 from modelserver_operator.apis.status import Diagnosis
-from modelserver_operator.resources.containers import FETCH, RESOLVE, SERVER
+from modelserver_operator.resources.containers import RESOLVE, SERVER, does_fetch
 from modelserver_operator.status import pods
 from modelserver_operator.status.diagnosis.codes import EXIT_CODES, Code
 from modelserver_operator.status.diagnosis.containers import ContainerState, Ended
@@ -92,7 +92,8 @@ def _code_of(evidence: Evidence, container: ContainerState, end: Ended) -> Code:
 def _speaks_our_codes(evidence: Evidence, container: ContainerState) -> bool:
     """An image of somebody else may use any code for anything."""
     is_custom = evidence.server.spec.engine is Engine.CUSTOM
-    return container.name in {FETCH, RESOLVE} or (container.name == SERVER and not is_custom)
+    is_ours = container.name == RESOLVE or does_fetch(container.name)
+    return is_ours or (container.name == SERVER and not is_custom)
 
 
 def _was_too_slow(container: ContainerState, end: Ended) -> bool:

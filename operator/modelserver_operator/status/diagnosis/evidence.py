@@ -1,6 +1,6 @@
 """Gathers what a diagnosis is made from: of all that is observed, the part that decides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,6 +30,7 @@ class Evidence:
     deployment: Manifest | None
     pods: tuple[Manifest, ...]
     has_progress: bool  # a pod answers how far it is
+    mount_failures: Mapping[str, str]  # by pod, as the kubelet says it
     stuck_job: str  # name of a Job that gets no pod
 
     def containers(self) -> Iterator[ContainerState]:
@@ -50,6 +51,7 @@ def gather(situation: Situation) -> Evidence:
         resolution=plan.resolution,
         deployment=situation.target_deployment if is_short else None,
         pods=suspects,
+        mount_failures=situation.observed.mount_failures,
         has_progress=any(pods.name_of(pod) in situation.observed.progress for pod in suspects),
         stuck_job=min(stuck, default=""),
     )

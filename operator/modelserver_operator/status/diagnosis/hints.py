@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from modelserver_operator.apis.model import ModelSource
 from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.resources.containers import FETCH_EXTRA
 from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.containers import ContainerState
 
@@ -13,17 +15,25 @@ def hint_of(code: Code, server: ModelServer, container: ContainerState) -> str:
     return _HINTS[code](server, container)
 
 
-def _auth(server: ModelServer, _container: ContainerState) -> str:
-    model, credentials = server.spec.model, server.spec.model.credentials
-    if credentials is None:
+def _model_of(server: ModelServer, container: ContainerState) -> tuple[ModelSource, str]:
+    """The model that a container fetches or serves, and where the spec names it."""
+    for model in server.spec.extra_models:
+        if container.name == f"{FETCH_EXTRA}{model.name}":
+            return model, f"spec.extraModels[{model.name}]"
+    return server.spec.model, "spec.model"
+
+
+def _auth(server: ModelServer, container: ContainerState) -> str:
+    model, field = _model_of(server, container)
+    if model.credentials is None:
         return (
             f"Create a Secret in namespace {server.namespace} with a token that may read"
-            f" {model.location}, and name it in spec.model.credentials.secretRef"
+            f" {model.location}, and name it in {field}.credentials.secretRef"
         )
-    secret = credentials.secret_ref
+    secret = model.credentials.secret_ref
     return (
         f"Look at key {secret.key} of Secret {secret.name} in namespace {server.namespace}"
-        f" (spec.model.credentials.secretRef): its token must be valid, may read {model.location},"
+        f" ({field}.credentials.secretRef): its token must be valid, may read {model.location},"
         " and belong to an account that has accepted the model's licence"
     )
 
@@ -35,32 +45,31 @@ def _unreachable(server: ModelServer, _container: ContainerState) -> str:
     )
 
 
-def _refused(server: ModelServer, _container: ContainerState) -> str:
+def _refused(server: ModelServer, container: ContainerState) -> str:
+    model, _ = _model_of(server, container)
     return (
         "Choose a model or revision with safetensors weights; if you trust"
-        f" {server.spec.model.uri}, set spec.model.allowPickle or spec.model.trustRemoteCode"
+        f" {model.uri}, set spec.model.allowPickle or spec.model.trustRemoteCode"
     )
 
 
-def _not_found(server: ModelServer, _container: ContainerState) -> str:
-    model = server.spec.model
+def _not_found(server: ModelServer, container: ContainerState) -> str:
+    model, field = _model_of(server, container)
     if model.is_from_hub:
         return (
-            f"Check spec.model.uri ({model.uri}) and spec.model.revision"
+            f"Check {field}.uri ({model.uri}) and {field}.revision"
             f" ({model.revision or 'empty: main'})"
         )
     if model.is_on_claim:
-        claim, _, path = model.location.partition("/")
-        return f"Check that claim {claim} holds the model in folder /{path} (spec.model.uri)"
-    return f"Check that the image holds the model in {model.location} (spec.model.uri)"
+        folder = f"/{model.path_in_claim}"
+        return f"Check that claim {model.claim} holds the model in folder {folder} ({field}.uri)"
+    return f"Check that the image holds the model in {model.location} ({field}.uri)"
 
 
-def _corrupt(server: ModelServer, _container: ContainerState) -> str:
-    model = server.spec.model
+def _corrupt(server: ModelServer, container: ContainerState) -> str:
+    model, field = _model_of(server, container)
     if model.is_from_hub:
-        return (
-            "It is fetched again; if that does not help, set spec.model.revision to another commit"
-        )
+        return f"It is fetched again; if that does not help, set {field}.revision to another commit"
     return f"Copy the model to {model.uri} again and compare the checksums"
 
 

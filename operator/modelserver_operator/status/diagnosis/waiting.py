@@ -2,11 +2,15 @@
 
 import re
 
+from modelserver_operator.apis.model import ModelSource
 from modelserver_operator.apis.status import Diagnosis
+from modelserver_operator.apis.v1alpha1 import ModelServerSpec
+from modelserver_operator.resources.volumes import volume_of
 from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.containers import ContainerState
 from modelserver_operator.status.diagnosis.evidence import Evidence
 from modelserver_operator.status.diagnosis.finding import finding
+from modelserver_operator.status.diagnosis.references import missing_reference
 from modelserver_operator.status.wording import clean
 
 _PULL_REASONS = frozenset(
@@ -23,9 +27,6 @@ _PULL_REASONS = frozenset(
 # The kubelet alternates between an error and the back-off after it; both have the same cause.
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?')
 _ERROR = re.compile(r"^(Err\w+: )?(rpc error: code = \w+ desc = )?")
-_SECRET = re.compile(r'[Ss]ecret "?([^\s"]+)"?')
-_CONFIG_MAP = re.compile(r'[Cc]onfig[Mm]ap "?([^\s"]+)"?')
-_KEY = re.compile(r"couldn't find key (\S+) in")
 _SUB_PATH = re.compile(r"subPath|sub path", re.IGNORECASE)
 
 
@@ -64,12 +65,8 @@ def configuration_missing(evidence: Evidence) -> Diagnosis | None:
 def _configuration(evidence: Evidence, container: ContainerState, cause: str) -> Diagnosis:
     if _SUB_PATH.search(cause):
         return _no_such_path(evidence, cause)
-    for pattern, code, kind in (
-        (_CONFIG_MAP, Code.CONFIG_MAP_MISSING, "ConfigMap"),
-        (_SECRET, Code.SECRET_MISSING, "Secret"),
-    ):
-        if match := pattern.search(cause):
-            return _missing(evidence, code, f"{kind} {match[1].rpartition('/')[2]}", cause)
+    if (missing := missing_reference(evidence, cause)) is not None:
+        return missing
     return finding(
         Code.POD_REFUSED,
         f"The node refuses to start container {container.name}: {cause}",
@@ -78,29 +75,19 @@ def _configuration(evidence: Evidence, container: ContainerState, cause: str) ->
     )
 
 
-def _missing(evidence: Evidence, code: Code, what: str, cause: str) -> Diagnosis:
-    key = _KEY.search(cause)
-    with_key = f" with key {key[1]}" if key else ""
-    return finding(
-        code,
-        f"The pod cannot start without {what}: {cause}",
-        f"Create {what}{with_key} in namespace {evidence.server.namespace}, or correct"
-        f" {_field_that_names(evidence, what)}; the pod then starts by itself.",
-    )
-
-
-def _field_that_names(evidence: Evidence, what: str) -> str:
-    credentials = evidence.server.spec.model.credentials
-    if credentials and what == f"Secret {credentials.secret_ref.name}":
-        return "spec.model.credentials.secretRef"
-    return "spec.runtime.env or spec.podTemplate"
-
-
 def _no_such_path(evidence: Evidence, cause: str) -> Diagnosis:
-    claim, _, path = evidence.server.spec.model.location.partition("/")
+    model, field = _model_at(evidence.server.spec, cause)
     return finding(
         Code.ARTIFACT_NOT_FOUND,
-        f"Folder {path} cannot be mounted from claim {claim}: {cause}",
-        f"Copy the model to {path} in claim {claim}, or correct spec.model.uri"
-        f" ({evidence.server.spec.model.uri}).",
+        f"Folder {model.path_in_claim} cannot be mounted from claim {model.claim}: {cause}",
+        f"Copy the model to {model.path_in_claim} in claim {model.claim}, or correct {field}.uri"
+        f" ({model.uri}).",
     )
+
+
+def _model_at(spec: ModelServerSpec, cause: str) -> tuple[ModelSource, str]:
+    """The model whose mount the kubelet names, and where the spec names it."""
+    for model in spec.extra_models:
+        if f'"{volume_of(model)}"' in cause:
+            return model, f"spec.extraModels[{model.name}]"
+    return spec.model, "spec.model"
