@@ -1,4 +1,4 @@
-"""The command line: modelserver-runtime serve | fetch | resolve."""
+"""The command line: modelserver-runtime serve | fetch | resolve | discover | hardware."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from modelserver_runtime.app.inventory import describe_hardware, describe_tasks
 from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.loader import fetch_then_load, hub_of, load, source_of
 from modelserver_runtime.artifacts import (
@@ -47,7 +48,11 @@ _COMMANDS = {
     "serve": "load a model and serve it until SIGTERM or Ctrl-C",
     "fetch": "bring a model from the hub into a directory",
     "resolve": "say which commit a branch or tag of a model is",
+    "discover": "list the tasks that models can be served for, with what they accept",
+    "hardware": "list what there is to compute with, and why the rest is not usable",
 }
+# What needs no settings: its only flag is --output.
+_INVENTORIES = {"discover": describe_tasks, "hardware": describe_hardware}
 _EPILOGUE = (
     "Every flag can also be set by the variable behind it, and in the file of --config; a flag "
     "wins over a variable, and a variable over the file."
@@ -79,6 +84,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(command: str, flags: Mapping[str, Any]) -> int:
+    if command in _INVENTORIES:
+        _say(_INVENTORIES[command](str(flags["output"])))
+        return 0
     settings = load_settings(**_settings_of(flags))
     install_logging(settings, sys.stderr)
     for sentence in unknown_variables(os.environ, Settings.model_fields):
@@ -133,6 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
+        if name in _INVENTORIES:
+            inventory = commands.add_parser(name, help=text, description=text.capitalize())
+            inventory.add_argument("--output", choices=("table", "json"), default="table")
+            continue
         command = commands.add_parser(
             name,
             help=text,

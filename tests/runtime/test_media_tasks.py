@@ -1,6 +1,5 @@
 """Tasks of images, sounds, videos and tables answer in their own shapes."""
 
-import base64
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from pydantic import BaseModel, TypeAdapter
 from modelserver_runtime.app.loader import load
 from modelserver_runtime.artifacts import Progress
 from modelserver_runtime.backends.base import TaskItem
-from modelserver_runtime.errors import InvalidRequest
 from modelserver_runtime.tasks import find_task
 from support import tiny_media_models as tiny
 from support.runtime_server import settings_for

@@ -72,7 +72,6 @@ def table_reader(directory: Path) -> Path:
     config = transformers.TapasConfig(
         vocab_size=len(words),
         max_position_embeddings=128,
-        select_one_column=False,
         num_aggregation_labels=2,
         aggregation_labels={0: "NONE", 1: "SUM"},
         no_aggregation_label_index=0,

@@ -36,7 +36,7 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
     check_directory(settings.model_directory, policy=source_of(settings).policy)
     identity = identify(settings.model_directory, settings.task)
     from modelserver_runtime.backends.loading import LoadOptions  # noqa: PLC0415
-    from modelserver_runtime.backends.registry import load_model  # noqa: PLC0415
+    from modelserver_runtime.backends.registry import DeviceRequest, load_model  # noqa: PLC0415
 
     options = LoadOptions(
         directory=settings.model_directory,
@@ -47,7 +47,10 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
         trust_remote_code=settings.trust_remote_code,
         threads=settings.threads,
     )
-    model = load_model(options, identity, progress)
+    request = DeviceRequest(
+        device=settings.device, order=settings.device_order, may_fall_back=settings.device_fallback
+    )
+    model = load_model(options, identity, progress, request)
     contents = contents_digest(settings.model_directory)
     return replace(model, description=replace(model.description, contents=contents))
 

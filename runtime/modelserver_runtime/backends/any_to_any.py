@@ -66,7 +66,9 @@ class AnyToAny:
     def _encoded(self, inputs: Mapping[str, Any]) -> Any:
         media = {
             "image": [read_image(content) for content in inputs["images"]],
-            "audio": [read_sound(content, self._sampling_rate)["raw"] for content in inputs["audio"]],
+            "audio": [
+                read_sound(content, self._sampling_rate)["raw"] for content in inputs["audio"]
+            ],
         }
         prompt = prompt_of(self._processor, inputs["text"], media)
         if isinstance(prompt["text"], str):
@@ -84,8 +86,11 @@ class AnyToAny:
     def _made(self, mode: str, output: Any, prompt_tokens: int) -> dict[str, Any]:
         match mode:
             case "image":
-                pixels = self._model.decode_image_tokens(output)
-                [image] = self._processor.postprocess(list(pixels), return_tensors="PIL.Image.Image")
+                decode: Any = self._model.decode_image_tokens
+                pixels = decode(output)
+                [image] = self._processor.postprocess(
+                    list(pixels), return_tensors="PIL.Image.Image"
+                )
                 return {"image": png_base64(image)}
             case "audio":
                 samples = np.atleast_2d(output.float().cpu().numpy().squeeze())

@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+from typing import Any
 
 import av
 import numpy as np
@@ -43,7 +44,8 @@ def _decoded(content: bytes) -> list[Image.Image]:
             _require_few_pixels(pixels)
             step = math.ceil(max(1, (stream.frames or 1) * pixels / MOST_PIXELS))
             kept = itertools.islice(container.decode(stream), 0, None, step)
-            return [frame.to_image() for frame in itertools.islice(kept, MOST_PIXELS // pixels)]
+            fitting: Any = itertools.islice(kept, MOST_PIXELS // pixels)
+            return [frame.to_image() for frame in fitting]
     except (av.error.FFmpegError, IndexError, ValueError):
         return []
 

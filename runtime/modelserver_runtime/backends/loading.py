@@ -22,7 +22,9 @@ from transformers import (
 )
 
 from modelserver_runtime.artifacts import Phase, Progress
+from modelserver_runtime.backends.hardware_accelerators import torch_name
 from modelserver_runtime.backends.machine import available_memory_bytes, usable_threads
+from modelserver_runtime.backends.openvino_model import compute_with_openvino
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
 from modelserver_runtime.errors import (
     ArtifactCorrupt,
@@ -58,7 +60,10 @@ _CACHE_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """0 means for `max_model_length` what the model was made for, for `threads` the CPU limit."""
+    """0 means for `max_model_length` what the model was made for, for `threads` the CPU limit.
+
+    `device` is one that is there, by its name in `backends.hardware`.
+    """
 
     directory: Path
     name: str
@@ -67,6 +72,13 @@ class LoadOptions:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     threads: int = 0
+    device: str = "cpu"
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where torch keeps tensors; OpenVINO takes them from the processor's memory."""
+        is_openvino = self.device.startswith("openvino")
+        return torch.device("cpu" if is_openvino else torch_name(self.device))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -90,10 +102,6 @@ def use_threads(wanted: int) -> int:
     threads = wanted or usable_threads()
     torch.set_num_threads(threads)
     return threads
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_ahead(directory: Path, progress: Progress) -> None:
@@ -121,15 +129,18 @@ def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
             output_loading_info=True,
         )
         _require_complete(model, info)
-        loaded: PreTrainedModel = model.to(device()).eval().requires_grad_(requires_grad=False)
-        return loaded
+        moved: Any = model.to(options.torch_device)
+        loaded: PreTrainedModel = moved.eval().requires_grad_(requires_grad=False)
+    if options.device.startswith("openvino"):
+        return compute_with_openvino(loaded, options.device.partition(":")[2], options.dtype)
+    return loaded
 
 
 def _dtype(options: LoadOptions) -> torch.dtype:
     if options.dtype is not Dtype.AUTO:
         return _DTYPES[options.dtype]
     stored = AutoConfig.from_pretrained(**options.arguments).dtype or torch.float32
-    if stored is torch.float16 and device().type == "cpu":
+    if stored is torch.float16 and options.torch_device.type == "cpu":
         # Processors compute float16 slowly or not at all; float32 holds the same values.
         return torch.float32
     return stored
@@ -274,10 +285,11 @@ def cache_capacity_tokens(model: PreTrainedModel) -> int | None:
         return None
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token: int = 2 * layers * heads * width * model.dtype.itemsize
-    return int(_free_bytes() * _CACHE_SHARE) // per_token
+    return int(free_bytes(model.device) * _CACHE_SHARE) // per_token
 
 
-def _free_bytes() -> int:
-    if device().type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+def free_bytes(device: torch.device) -> int:
+    """Memory that tensors may still take there."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     return available_memory_bytes()

@@ -1,13 +1,19 @@
 """Loads the backend that a model's task needs, by the reference that the task's definition has."""
 
 import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import nn
 
 from modelserver_runtime.artifacts import Phase, Progress
+from modelserver_runtime.backends import openvino_model
 from modelserver_runtime.backends.base import Backend, LoadedModel, ModelDescription
 from modelserver_runtime.backends.detection import Identity
+from modelserver_runtime.backends.hardware import Device
+from modelserver_runtime.backends.hardware_choice import AUTO, choose
+from modelserver_runtime.backends.hardware_detection import detected
 from modelserver_runtime.backends.loading import (
     LoadOptions,
     read_ahead,
@@ -29,9 +35,25 @@ class LoadTask(Protocol):
     def __call__(self, options: LoadOptions, identity: Identity) -> tuple[nn.Module, Backend]: ...
 
 
-def load_model(options: LoadOptions, identity: Identity, progress: Progress) -> LoadedModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRequest:
+    """See the settings of the same names."""
+
+    device: str = AUTO
+    order: Sequence[str] = ("cpu",)
+    may_fall_back: bool = False
+
+
+def load_model(
+    options: LoadOptions,
+    identity: Identity,
+    progress: Progress,
+    request: DeviceRequest | None = None,
+) -> LoadedModel:
     """A model that has answered once; every failure is a StartupFailure."""
     stay_offline()
+    if request is not None:
+        options = replace(options, device=pick_device(request, identity.task).name)
     threads = use_threads(options.threads)
     load = _loader(identity.task)
     read_ahead(options.directory, progress)
@@ -40,7 +62,9 @@ def load_model(options: LoadOptions, identity: Identity, progress: Progress) -> 
     progress.enter(Phase.WARMING_UP, message="Computing a first answer")
     with translated_errors():
         backend.warm_up()
-    return LoadedModel(description=_describe(model, identity, threads), backend=backend)
+    return LoadedModel(
+        description=_describe(model, identity, threads, options.device), backend=backend
+    )
 
 
 def _loader(task: str) -> LoadTask:
@@ -58,7 +82,23 @@ def _loader(task: str) -> LoadTask:
     return load
 
 
-def _describe(model: nn.Module, identity: Identity, threads: int) -> ModelDescription:
+def pick_device(request: DeviceRequest, task: str) -> Device:
+    """Raises a StartupFailure if there is none for this task."""
+
+    def objection(device: Device) -> str:
+        is_served = device.kind != "openvino" or task in openvino_model.TASKS
+        return "" if is_served else f"OpenVINO does not compute {task} here"
+
+    return choose(
+        request.device,
+        request.order,
+        detected(),
+        may_fall_back=request.may_fall_back,
+        objection=objection,
+    )
+
+
+def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -> ModelDescription:
     tensors = [*model.parameters(), *model.buffers()]
     first = next(model.parameters(), None)
     return ModelDescription(
@@ -66,7 +106,16 @@ def _describe(model: nn.Module, identity: Identity, threads: int) -> ModelDescri
         architecture=identity.architecture,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtype="none" if first is None else str(first.dtype).removeprefix("torch."),
-        device="none" if first is None else str(first.device),
+        device=device if first is None or device.startswith("openvino") else str(first.device),
         threads=threads,
         memory_bytes=sum(tensor.nbytes for tensor in tensors),
+        samples=_samples(model, identity.task),
     )
+
+
+def _samples(model: nn.Module, task: str) -> bool:
+    """By its own settings, or as everything of its task does."""
+    definition = find_task(task)
+    generation = getattr(model, "generation_config", None)
+    is_random = definition is not None and definition.is_random
+    return is_random or bool(getattr(generation, "do_sample", False))

@@ -70,8 +70,5 @@ def _parameters(schema: TaskSchema) -> Any:
 
 
 def _answer(name: str, schema: TaskSchema) -> type[BaseModel]:
-    return create_model(
-        f"{name}Prediction",
-        task=(Literal[name], name),  # type: ignore[valid-type]  # a type made at run time
-        output=(schema.answer, ...),
-    )
+    own_name: Any = Literal[name]  # type: ignore[valid-type]  # a type made at run time
+    return create_model(f"{name}Prediction", task=(own_name, name), output=(schema.answer, ...))

@@ -12,6 +12,7 @@ from modelserver_runtime.settings.boundary import BoundarySettings
 from modelserver_runtime.settings.cache import CacheSettings
 from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
+from modelserver_runtime.settings.hardware import HardwareSettings
 from modelserver_runtime.settings.jobs import JobsSettings
 from modelserver_runtime.settings.model import ModelSettings
 from modelserver_runtime.settings.models import ExtraModel, SeveralModelsSettings
@@ -24,6 +25,7 @@ from modelserver_runtime.settings.telemetry import TelemetrySettings
 
 class Settings(
     ModelSettings,
+    HardwareSettings,
     SeveralModelsSettings,
     ServingSettings,
     BoundarySettings,
@@ -40,7 +42,7 @@ class Settings(
     )
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # type: ignore[override]  # called with all of them by name
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,

@@ -62,7 +62,8 @@ class TaskDefinition:
     "package.module:function", imported when a model is loaded; see `backends.registry.LoadTask`.
     `pipeline` is the task's name in transformers. `architectures` are names, or ends of names, of
     config.json's `architectures`: only needed by tasks that the server does not know itself.
-    `schema` is None for tasks whose routes have bodies of their own.
+    `schema` is None for tasks whose routes have bodies of their own. The answers of a task that
+    `is_random` differ from time to time, so they are never kept.
     """
 
     name: str
@@ -73,6 +74,7 @@ class TaskDefinition:
     routes: tuple[str, ...] = PREDICT_ROUTES
     pipeline: str = ""
     architectures: tuple[str, ...] = field(default=())
+    is_random: bool = False
 
     @property
     def takes_files(self) -> bool:

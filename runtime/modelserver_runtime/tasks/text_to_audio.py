@@ -32,4 +32,5 @@ TASK = TaskDefinition(
     accepts=frozenset({Medium.TEXT}),
     loader="modelserver_runtime.backends.media_tasks:load",
     schema=TaskSchema(inputs=Text, parameters=TextToAudioParameters, answer=Sound),
+    is_random=True,
 )
