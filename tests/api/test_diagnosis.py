@@ -134,6 +134,54 @@ def test_what_is_wrong_is_told_and_forgotten_when_it_is_right_again(servers, sta
         assert len(events_about(servers, case.code)) == 1
 
 
+VOLUMES = {
+    "SecretMissing": (
+        {"access": {"apiKeys": {"secretRef": {"name": "chat-keys"}}}},
+        'MountVolume.SetUp failed for volume "api-keys" : secret "chat-keys" not found',
+        "spec.access.apiKeys.secretRef",
+    ),
+    "VolumeMissing": (
+        {},
+        'MountVolume.SetUp failed for volume "pvc-1" : mount failed: exit status 32',
+        "pvc-1",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", VOLUMES)
+def test_a_volume_that_cannot_be_mounted_is_told_and_forgotten(servers, stage, code):
+    """As a kubelet tells it: in an Event about the pod, and nowhere else."""
+    spec, note, word = VOLUMES[code]
+    stage.direct(pod_outcomes.not_mounted(), namespace=servers.namespace)
+    servers.create("chat", pinned(**spec))
+    wait_until(lambda: servers.pods("chat"), timeout=30, what="a pod")
+    for pod in servers.pods("chat"):
+        servers.kube.create(_event_about(pod, note))
+    assert_told(servers, code, word)
+    assert_announced_once(servers, code)
+    stage.direct(pod_outcomes.FINE, namespace=servers.namespace)
+    assert "diagnosis" not in servers.wait_settled("chat")["status"]
+
+
+def _event_about(pod, note):
+    """In the older form, which kubelets write."""
+    metadata, seen = pod["metadata"], "2026-01-01T00:00:00Z"
+    where = {"name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.mount", "namespace": metadata["namespace"]},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", **where},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": note,
+        "source": {"component": "kubelet", "host": "stage"},
+        "firstTimestamp": seen,
+        "lastTimestamp": seen,
+        "count": 3,
+    }
+
+
 def _is_final(case: Case) -> bool:
     """A failed Job is made anew after a minute only; the suite does not wait for it."""
     return case.spec["model"].get("revision") == "main"

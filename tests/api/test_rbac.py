@@ -15,11 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
+from support import pod_outcomes
 from support.audit import AuditEntry, AuditLog
 from support.crash_sweep import FIRST, SECOND, Lane, open_lanes
 from support.kube import plural_of
 from support.manifests import Permission, permissions
 from support.servers import CHILD_COLLECTIONS
+from support.stage import Stage
 from support.waiting import wait_until
 
 LANES = ["rights-a", "rights-b", "rights-c"]
@@ -42,6 +44,7 @@ class Actor:
     """Provokes the operator of one lane to use each of its rights."""
 
     lane: Lane
+    stage: Stage
     names: Iterator[int] = field(default_factory=count)
 
     @property
@@ -63,6 +66,13 @@ class Actor:
             return CHILD_RESOURCES - {request.resource for request in gets}
 
         wait_until(lambda: not left(), timeout=60, what="every kind of stranger is looked at")
+
+    def wait_until_events_are_read(self) -> None:
+        def is_read() -> bool:
+            requests = (seen.request for seen in self.lane.proxy.seen)
+            return any((one.resource, one.verb) == ("events", "list") for one in requests)
+
+        wait_until(is_read, timeout=60, what="Events of a pod are read")
 
     def settle_one(self) -> str:
         name = self.new_name()
@@ -96,6 +106,13 @@ class Actor:
                 path = self.servers.child_path(child["kind"], child["metadata"]["name"])
                 if resource != "networkpolicies" or path.endswith("-fetch"):
                     self.kube.patch(path, ADDITIONS[resource])
+
+    def hide_a_volume(self) -> str:
+        """A server whose pod cannot mount its volumes."""
+        name = self.new_name()
+        self.stage.direct(pod_outcomes.not_mounted(), server=name, namespace=self.servers.namespace)
+        self.servers.create(name, FIRST)
+        return name
 
     def lose_the_lease(self) -> None:
         self.kube.delete(LEASE.format(self.lane.operator.installation.namespace))
@@ -141,6 +158,8 @@ def play_everything(actor: Actor) -> None:
     for other in crowded:
         actor.servers.wait_diagnosis(other, "NameConflict")
     actor.wait_until_strangers_are_looked_at()
+    stuck = actor.hide_a_volume()
+    actor.wait_until_events_are_read()
     actor.lose_the_lease()
     actor.servers.wait_settled(name)
     actor.servers.patch(name, SECOND_WITHOUT_POLICY)
@@ -148,7 +167,7 @@ def play_everything(actor: Actor) -> None:
     wait_until(
         lambda: len(actor.servers.children(name)) == 5, timeout=60, what="the old revision gone"
     )
-    for each in (name, *crowded):
+    for each in (name, stuck, *crowded):
         actor.servers.delete(each)
 
 
@@ -156,7 +175,7 @@ def play_everything(actor: Actor) -> None:
 def lanes(cluster, kube, manifests, installation, stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lanes")
     with open_lanes(cluster, kube, manifests, folder, LANES) as opened:
-        yield [Actor(lane) for lane in opened]
+        yield [Actor(lane, stage) for lane in opened]
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +216,10 @@ def provoke_replacement(actor: Actor, permission: Permission, name: str) -> None
     actor.add_to(name, permission.target)
 
 
+def provoke_question(actor: Actor, _permission: Permission, _name: str) -> None:
+    actor.hide_a_volume()
+
+
 def provoke_removal(actor: Actor, _permission: Permission, name: str) -> None:
     actor.servers.patch(name, SECOND_WITHOUT_POLICY)
 
@@ -221,6 +244,8 @@ BY_VERB: dict[str, Provocation] = {
 
 
 def provocation_of(permission: Permission) -> Provocation:
+    if (permission.target, permission.verb) == ("events", "list"):
+        return provoke_question
     if permission.verb in {"list", "watch"}:
         return provoke_read
     if (permission.target, permission.verb) == ("modelservers", "get"):

@@ -74,7 +74,18 @@ def test_on_the_largest_resource(kube):
             "uri": "hf://" + "o" * 250 + "/" + "m" * 256,
             "aliases": list("abcdefghijklmnop"),
         },
+        "extraModels": [
+            {
+                "name": f"{number}" + "x" * 39,
+                "uri": "hf://" + "o" * 250 + "/" + "m" * 256,
+                "revision": "f" * 40,
+                "aliases": [f"{number}-{alias}-" + "x" * 120 for alias in range(16)],
+            }
+            for number in range(8)
+        ],
+        "access": {"apiKeys": {"secretRef": {"name": "x" * 253}}},
         "runtime": {
+            "redis": {"url": "redis://" + "x" * 504},
             "env": [{"name": f"V{number}", "value": "x" * 4096} for number in range(64)],
             "args": ["x" * 1024] * 64,
         },

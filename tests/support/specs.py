@@ -44,6 +44,35 @@ MODELS = st.fixed_dictionaries(
     },
 )
 
+EXTRA_MODELS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["more", "other", "a", "", "org/a", "x" * 40, "x" * 41]),
+            "uri": st.sampled_from([*GOOD_PLACES, "hf://a", "pvc://m/..", ""]),
+        },
+        optional={
+            "revision": st.sampled_from(["", "main", COMMIT, COMMIT, "0123"]),
+            "aliases": st.lists(st.sampled_from(["a", "more", "x/y", "gpt"]), max_size=2),
+            "task": st.sampled_from(["Auto", "Embeddings", "embeddings"]),
+            "dtype": st.sampled_from(["Auto", "Float32", "fp32"]),
+            "credentials": st.fixed_dictionaries(
+                {"secretRef": st.fixed_dictionaries({"name": NAMES_OR_NOT})}
+            ),
+        },
+    ),
+    max_size=3,
+)
+ACCESS = optional(
+    apiKeys=st.fixed_dictionaries(
+        {"secretRef": st.fixed_dictionaries({"name": NAMES_OR_NOT}, optional={"key": NAMES})}
+    )
+    | st.fixed_dictionaries({"secretRef": st.fixed_dictionaries({"name": NAMES})}),
+    rateLimit=optional(
+        requestsPerMinute=st.sampled_from([-1, 0, 60, 100_000_000, 100_000_001]),
+        tokensPerMinute=st.sampled_from([-1, 0, 2_000_000_000, 2_000_000_001]),
+    ),
+)
+
 REFERENCES = st.fixed_dictionaries({"name": NAMES_OR_NOT, "key": NAMES})
 VARIABLES = st.fixed_dictionaries(
     {"name": st.sampled_from(["A", "B", "my.var", "_x", "1a", "MODELSERVER_X", "", "A B"])},
@@ -52,7 +81,33 @@ VARIABLES = st.fixed_dictionaries(
         "valueFrom": optional(secretKeyRef=REFERENCES, configMapKeyRef=REFERENCES),
     },
 )
+REDIS = optional(
+    url=st.sampled_from(
+        ["", "redis://r", "rediss://r:6379/0", "redis://u:p@r:6379", "http://r", "redis://", "x"]
+    ),
+    secretRef=st.fixed_dictionaries({"name": NAMES_OR_NOT}, optional={"key": NAMES}),
+)
 RUNTIMES = optional(
+    batching=optional(
+        maxBatchSize=st.sampled_from([0, 1, 32, 33]),
+        maxBatchTokens=st.sampled_from([15, 16, 1_000_000, 1_000_001]),
+        maxWaitMilliseconds=st.sampled_from([-1, 0, 100, 101]),
+    ),
+    queue=optional(
+        maxSize=st.sampled_from([-1, 0, 100_000, 100_001]),
+        timeoutSeconds=st.sampled_from([0, 1, 86_400, 86_401]),
+        scope=st.sampled_from(["Model", "Server", "Global"]),
+    ),
+    responseCache=optional(
+        enabled=st.booleans(),
+        ttlSeconds=st.sampled_from([0, 1, 2_592_000, 2_592_001]),
+        maxEntries=st.sampled_from([0, 1, 1_000_000, 1_000_001]),
+    ),
+    circuitBreaker=optional(
+        failureThreshold=st.sampled_from([0, 1, 1000, 1001]),
+        openSeconds=st.sampled_from([0, 1, 86_400, 86_401]),
+    ),
+    redis=REDIS,
     image=st.sampled_from(["", "image:1", "r.example/a/b@sha256:abc", "a b", "x" * 513]),
     dtype=st.sampled_from(["Auto", "Float16", "BFloat16", "bf16"]),
     maxModelLength=st.sampled_from([0, 1, 10_000_000, 10_000_001, -1]),
@@ -128,7 +183,9 @@ SPECS = st.fixed_dictionaries(
     {"model": MODELS},
     optional={
         "engine": st.sampled_from(["Transformers", "Custom", "VLLM"]),
+        "extraModels": EXTRA_MODELS,
         "runtime": RUNTIMES,
+        "access": ACCESS,
         "resources": optional(requests=QUANTITIES, limits=QUANTITIES),
         "replicas": st.sampled_from([0, 1, 1000, 1001, -1]),
         "network": NETWORKS,
