@@ -54,7 +54,7 @@ def prediction(says: str, *, param: str | None = None, **body: Any) -> Wrong:
 WRONG: dict[str, Wrong] = {
     # the request as such
     "no such route": Wrong(
-        path="/v2/chat", status=404, says="There is no route /v2/chat", code="not_found"
+        path="/v3/chat", status=404, says="There is no route /v3/chat", code="not_found"
     ),
     "wrong method": Wrong(
         path=CHAT, method="GET", status=405, says="does not take GET", code="method_not_allowed"

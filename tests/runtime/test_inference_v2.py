@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -78,11 +79,8 @@ def test_a_tensor_survives_json_flat_and_nested(tensor, is_nested):
 
 @given(st.binary(max_size=40), st.integers(0, 3))
 def test_any_bytes_are_a_tensor_or_a_sentence(content, size):
-    try:
+    with suppress(InvalidRequest):
         tensor = tensor_of_bytes("x", BYTES, [size], content, place="inputs.0")
-    except InvalidRequest as failure:
-        assert failure.param == "inputs.0"
-    else:
         assert as_bytes(tensor) == content
 
 
@@ -245,7 +243,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {
             "inputs": [
                 {
-                    **{"name": "input", "datatype": "BYTES", "shape": [1]},
+                    "name": "input",
+                    "datatype": "BYTES",
+                    "shape": [1],
                     "parameters": {"binary_data_size": 9},
                 }
             ]

@@ -45,6 +45,7 @@ from modelserver_runtime.rest.caching import Caching
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.rest.description import describe_tasks, drop_unused_statuses
 from modelserver_runtime.rest.errors import TABLE, install_error_handlers
+from modelserver_runtime.rest.fast_lane import FastLane, lanes_of
 from modelserver_runtime.rest.inference_v2 import routes as inference_v2
 from modelserver_runtime.rest.jobs.stores import create_jobs
 from modelserver_runtime.rest.protection import Protection
@@ -142,7 +143,8 @@ def _models(
         if cache is None:
             return service
         identity = identity_of(model.settings, loaded.description)
-        return service.behind(cache.layer(model.name, identity, model.telemetry))
+        samples = loaded.description.samples
+        return service.behind(cache.layer(model.name, identity, model.telemetry, samples=samples))
 
     return ModelManager(
         list(_known_models(settings, telemetry, clock)),
@@ -180,6 +182,7 @@ def create_app(context: ServerContext) -> FastAPI:
         responses={mapped.status: {"model": ErrorBody} for mapped in TABLE.values()},
     )
     app.state.context = context
+    app.add_middleware(FastLane, lanes=lanes_of(module.router for module in _ROUTERS))
     app.add_middleware(Protection, context=context)
     for module in _ROUTERS:
         app.include_router(module.router)

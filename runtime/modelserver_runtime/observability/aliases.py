@@ -13,10 +13,9 @@ from modelserver_runtime.settings.telemetry import MetricsAlias
 
 type Labels = Mapping[str, str]
 
-_GENERATING = frozenset(
-    {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/generate"}
-)
+_GENERATING = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/generate"})
 _CLIENT_ERROR = 400
+_SAME: Mapping[str, str] = {"model": "model", "revision": "revision"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +33,6 @@ class Alias:
     text: str = ""
 
 
-_SAME = {"model": "model", "revision": "revision"}
-
-
 def _is_error(labels: Labels) -> bool:
     return int(labels["code"]) >= _CLIENT_ERROR
 
@@ -46,7 +42,7 @@ def _generates(labels: Labels) -> bool:
 
 
 def _hf(name: str, of: str, *more: str) -> Alias:
-    labels = _SAME | {label: label for label in more}
+    labels = {**_SAME, **{label: label for label in more}}
     return Alias(name=f"hf_server_{name}", of=of, labels=labels)
 
 
@@ -63,7 +59,7 @@ ALIASES: Mapping[MetricsAlias, tuple[Alias, ...]] = {
         Alias(
             name="hf_server_errors",
             of="modelserver_requests",
-            labels=_SAME | {"route": "route", "code": "code"},
+            labels={**_SAME, "route": "route", "code": "code"},
             includes=_is_error,
             text="Requests that were answered with a status from 400",
         ),

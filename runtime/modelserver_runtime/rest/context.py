@@ -131,7 +131,7 @@ class ServerContext:
             timing.tokenized = self.clock()
 
 
-async def _context(request: Request) -> ServerContext:
+async def context_of(request: Request) -> ServerContext:
     """Not a plain function: FastAPI would run it in a thread, which costs more than a hit does."""
     context: ServerContext = request.app.state.context
     caller = request.scope.get(CALLER)
@@ -147,5 +147,5 @@ async def require_json(request: Request) -> None:
         )
 
 
-type Context = Annotated[ServerContext, Depends(_context)]
+type Context = Annotated[ServerContext, Depends(context_of)]
 NeedsJson = Depends(require_json)

@@ -87,7 +87,7 @@ class Protection:
             await send(message)
 
         try:
-            app = response_of(passage.failure) if passage.failure else self._app
+            app = response_of(passage.failure, scope["path"]) if passage.failure else self._app
             await app(scope, receive, forward)
         finally:
             # Nothing was sent to a client that has gone, and what was computed counts all the same.
