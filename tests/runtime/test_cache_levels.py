@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelserver_runtime.backends.base import SamplingParameters, TokenLogprobs
+from modelserver_runtime.backends.base import SamplingParameters, TaskItem, TokenLogprobs
 from modelserver_runtime.cache.codec import DeltaCodec
 from modelserver_runtime.cache.exchange import Directives, Exchange, Outcome, exchanging
 from modelserver_runtime.cache.items import BytesForm, JsonForm
 from modelserver_runtime.cache.memory import MemoryLimits
 from modelserver_runtime.cache.response_cache import CacheRules, ResponseCache
+from modelserver_runtime.engine.answering import Answerer
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest, NotCached
@@ -442,32 +443,75 @@ class Squares:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    async def run(self, items: Sequence[int], _: Ticket) -> list[Any]:
-        self.batches.append(list(items))
+    async def run(self, items: Sequence[TaskItem], _: Ticket) -> list[Any]:
+        numbers = [item.inputs for item in items]
+        self.batches.append(numbers)
         await asyncio.sleep(1)
-        return [InvalidRequest("unlucky") if i == 13 else {"square": i * i} for i in items]
+        return [InvalidRequest("unlucky") if n == 13 else {"square": n * n} for n in numbers]
+
+
+async def squares(items: Answerer[TaskItem], *numbers: int) -> list[Any]:
+    ticket = Ticket(arrived=now(), deadline=now() + 50)
+    return await items.run([TaskItem(inputs=number) for number in numbers], ticket)
 
 
 async def test_items_are_known_one_by_one_and_a_failed_one_fails_alone():
     replica, engine = Replica(None), Squares()
-    items: Any = replica.layer.tasks(engine)  # type: ignore[arg-type]  # numbers will do
-    ticket = Ticket(arrived=0, deadline=1000)
-    first, second = await asyncio.gather(items.run([1, 13, 2], ticket), items.run([2, 3], ticket))
+    items = replica.layer.tasks(engine)
+    first, second = await asyncio.gather(squares(items, 1, 13, 2), squares(items, 2, 3))
     assert first[0] == {"square": 1}
     assert isinstance(first[1], InvalidRequest)
     assert (first[2], second) == ({"square": 4}, [{"square": 4}, {"square": 9}])
     assert engine.batches == [[1, 13, 2], [3]]
-    again = await items.run([13, 3, 3, 1], ticket)
+    again = await squares(items, 13, 3, 3, 1)
     assert isinstance(again[0], InvalidRequest)
     assert again[1:] == [{"square": 9}, {"square": 9}, {"square": 1}]
     assert engine.batches[2:] == [[13]]
 
 
 async def test_whoever_gets_an_answer_may_change_it():
-    replica, engine = Replica(None), Squares()
-    items: Any = replica.layer.tasks(engine)  # type: ignore[arg-type]  # numbers will do
-    ticket = Ticket(arrived=0, deadline=1000)
+    items = Replica(None).layer.tasks(Squares())
     for _ in range(3):
-        [answer] = await items.run([5], ticket)
+        [answer] = await squares(items, 5)
         assert answer == {"square": 25}
         answer["square"] = "mine"
+
+
+class Draws:
+    """A batch engine that answers differently each time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def run(self, items: Sequence[Any], _: Ticket) -> list[Any]:
+        self.count += len(items)
+        return [{"drawn": self.count} for _ in items]
+
+
+@pytest.mark.parametrize(
+    ("samples", "parameters", "is_kept"),
+    [
+        (False, {}, True),
+        (False, {"do_sample": False}, True),
+        (False, {"do_sample": True}, False),
+        (True, {}, False),
+        (True, {"do_sample": False}, True),
+    ],
+)
+async def test_answers_that_are_drawn_are_not_kept(samples, parameters, is_kept):
+    replica, engine = Replica(None), Draws()
+    layer = replica.cache.layer("tiny", "files", replica.telemetry, samples=samples)
+    item = TaskItem(inputs="a", parameters=parameters)
+    items = layer.tasks(engine)
+    answers = [await items.run([item], Ticket(arrived=0, deadline=9)) for _ in range(2)]
+    assert (answers[0] == answers[1]) == is_kept
+
+
+async def test_items_that_have_no_key_are_computed_each_time():
+    replica, engine = Replica(None), Draws()
+    items = replica.layer.tasks(engine)
+    item = TaskItem(inputs=object())
+    with exchanging(Exchange()) as exchange:
+        answers = [await items.run([item], Ticket(arrived=0, deadline=9)) for _ in range(2)]
+    assert answers[0] != answers[1]
+    assert exchange.outcome is Outcome.BYPASS

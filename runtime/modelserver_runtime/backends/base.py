@@ -288,7 +288,8 @@ type Backend = GenerationBackend | EmbeddingBackend | BatchBackend
 class ModelDescription:
     """What is said about a loaded model; `memory_bytes` are those of its weights and buffers.
 
-    `contents` is a digest of its files, empty for a model that has none.
+    `contents` is a digest of its files, empty for a model that has none. A model that `samples`
+    draws random numbers unless a request says otherwise.
     """
 
     task: str
@@ -299,6 +300,7 @@ class ModelDescription:
     threads: int
     memory_bytes: int = 0
     contents: str = ""
+    samples: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

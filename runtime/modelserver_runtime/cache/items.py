@@ -77,11 +77,13 @@ class ItemCodec:
         return (ItemAnswer(content=content),)
 
 
-def item_rules[Item](tokens_of: Callable[[Item], int]) -> CallRules[Item, ItemAnswer]:
-    """Tasks answer equal items equally; none of them samples."""
+def item_rules[Item](
+    *, tokens_of: Callable[[Item], int], repeats: Callable[[Item], bool]
+) -> CallRules[Item, ItemAnswer]:
+    """`repeats`: whether the answer to an item comes out the same each time."""
     return CallRules(
         codec=ItemCodec(),
-        may_keep=lambda _, __: True,
+        may_keep=lambda item, _: repeats(item),
         is_last=lambda _: True,
         is_same=lambda answer, other: answer == other,
         tokens_of=lambda item, _: tokens_of(item),

@@ -67,12 +67,14 @@ class ResponseCache:
     def __iter__(self) -> Iterator[Shelf]:
         return iter(self._shelves.values())
 
-    def layer(self, model: str, identity: str, telemetry: ModelTelemetry) -> CacheLayer:
-        """What stands in front of a model that has just been loaded."""
+    def layer(
+        self, model: str, identity: str, telemetry: ModelTelemetry, *, samples: bool = False
+    ) -> CacheLayer:
+        """What stands in front of a model that has just been loaded; see `CacheLayer.samples`."""
         shelf = self._shelf(model, telemetry)
         shelf.begin(identity)
         model_key = ModelKey(identity=identity, is_shared=self._rules.is_shared)
-        return CacheLayer(shelf=shelf, model_key=model_key, clock=self._clock)
+        return CacheLayer(shelf=shelf, model_key=model_key, clock=self._clock, samples=samples)
 
     def _shelf(self, model: str, telemetry: ModelTelemetry) -> Shelf:
         if model not in self._shelves:
