@@ -41,6 +41,30 @@ def test_an_unpinned_model_is_resolved_pinned_fetched_and_served(servers, hub):
     assert answer.usage.completion_tokens > 0
 
 
+def test_an_extra_model_is_fetched_before_the_pod_serves(servers, hub, trained_claim):
+    servers.apply("first", hub_model())
+    commit = servers.wait_ready("first")["status"]["artifact"]["resolvedRevision"]
+    extra = {"name": "second", "uri": f"hf://{REPOSITORY}", "revision": commit}
+    servers.apply("both", {"model": {"uri": f"pvc://{trained_claim}"}, "extraModels": [extra]})
+    servers.wait_ready("both")
+    (pod,) = servers.get("pods", "-l", "modelserver.dev/server=both")["items"]
+    (fetched,) = pod["status"]["initContainerStatuses"]
+    assert fetched["name"] == "fetch-model-second"
+    assert fetched["state"]["terminated"]["exitCode"] == 0
+    assert pod["metadata"]["labels"]["modelserver.dev/phase"] == "serving"
+    client = openai.OpenAI(base_url=f"{servers.url('both')}/v1", api_key="none", timeout=120)
+    answer = client.completions.create(model="second", prompt="Hello", max_tokens=3)
+    assert answer.usage.completion_tokens > 0
+
+
+def test_an_extra_model_that_is_not_there_is_diagnosed(servers, hub, trained_claim):
+    extra = {"name": "absent", "uri": "hf://tests/absent", "revision": "0" * 40}
+    servers.apply("half", {"model": {"uri": f"pvc://{trained_claim}"}, "extraModels": [extra]})
+    diagnosis = servers.wait_diagnosis("half", "ArtifactNotFound")
+    assert "tests/absent" in diagnosis["message"] + diagnosis["hint"]
+    assert "spec.extraModels[absent]" in diagnosis["hint"]
+
+
 def test_a_missing_repository_is_diagnosed(servers, hub):
     servers.apply("missing", hub_model("tests/absent"))
     diagnosis = servers.wait_diagnosis("missing", "ArtifactNotFound")
