@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +42,31 @@ def record(**fields: Any) -> tuple[str, str]:
     """A new key, and a file's content with its record."""
     key = new_secret()
     return key, json.dumps({"key": key, **fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySet:
+    """The keys of `a_key_set`, by what they are for."""
+
+    path: Path
+    admin: str
+    user: str
+    other_model: str
+    expired: str
+    watcher: str
+    limited: str
+
+
+def a_key_set(path: Path) -> KeySet:
+    kinds: dict[str, dict[str, Any]] = {
+        "admin": {"scopes": ["admin"]},
+        "user": {"tenant": "team"},
+        "other_model": {"models": ["other", "more-*"]},
+        "expired": {"expires": "2020-01-31T00:00:00Z"},
+        "watcher": {"scopes": ["metrics"]},
+        "limited": {"limits": {"requests_per_minute": 2}},
+    }
+    volume = SecretVolume(path)
+    made = {name: record(**fields) for name, fields in kinds.items()}
+    volume.write({name: content for name, (_, content) in made.items()})
+    return KeySet(path=path, **{name: key for name, (key, _) in made.items()})
