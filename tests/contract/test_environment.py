@@ -24,6 +24,7 @@ from modelserver_runtime.errors import StartupFailure
 from modelserver_runtime.settings.engine import QueueScope as RuntimeQueueScope
 from support.planning import COMMIT, a_server
 
+ROOT = Path(__file__).parents[2]
 EXTRA_COMMIT = "f" * 40
 SPEC = {
     "model": {
@@ -86,6 +87,12 @@ def test_every_variable_is_a_setting_of_the_runtime(container):
     ours = {name.removeprefix(runtime.PREFIX).lower() for name in variables(container)}
     known = {*runtime.Settings.model_fields, "home"}
     assert ours <= known
+
+
+@pytest.mark.parametrize("container", containers(), ids=lambda one: one["name"])
+def test_every_variable_is_in_the_table_of_the_contract(container):
+    table = (ROOT / "docs/architecture.md").read_text()
+    assert [name for name in variables(container) if f"`{name}`" not in table] == []
 
 
 @pytest.fixture
