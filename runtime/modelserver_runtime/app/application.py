@@ -27,6 +27,7 @@ from modelserver_runtime.observability.tracing import make_tracer
 from modelserver_runtime.rest import (
     admin_cache,
     admin_keys,
+    admin_queue,
     batches,
     chat,
     completions,
@@ -70,6 +71,7 @@ _ROUTERS = (
     health,
     admin_keys,
     admin_cache,
+    admin_queue,
 )
 
 

@@ -17,12 +17,12 @@ from modelserver_runtime.rest.collecting import UsageCounter, usage_of
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
 from modelserver_runtime.rest.logprobs import chat_logprobs
+from modelserver_runtime.rest.priority import tier_served
 from modelserver_runtime.rest.schemas.generation import (
     AnswerMessage,
     ChatChoice,
     ChatCompletion,
     ChatRequest,
-    served_tier,
 )
 from modelserver_runtime.rest.stream import Event, EventStream
 from modelserver_runtime.rest.tools.pieces import (
@@ -60,7 +60,7 @@ class _Prepared:
 async def create_chat_completion(
     body: ChatRequest, request: Request, context: Context
 ) -> ChatCompletion | Response:
-    ticket = context.ticket()
+    ticket = context.ticket(tier=body.service_tier, priority=body.priority)
     model = await context.model(body.model, deadline=ticket.deadline)
     prepared = await _prepare(body, context, model, ticket)
     if body.stream:
@@ -73,15 +73,17 @@ async def _prepare(
     body: ChatRequest, context: ServerContext, model: ServedModel, ticket: Ticket
 ) -> _Prepared:
     turn = await prepare_turn(body, context, model.service.generation, ticket)
-    return _Prepared(body=body, turn=turn, head=_head(body, context, model))
+    return _Prepared(body=body, turn=turn, head=_head(body, context, model, ticket))
 
 
-def _head(body: ChatRequest, context: ServerContext, model: ServedModel) -> Mapping[str, Any]:
+def _head(
+    body: ChatRequest, context: ServerContext, model: ServedModel, ticket: Ticket
+) -> Mapping[str, Any]:
     return {
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "created": int(context.wall_clock()),
         "model": body.model,
-        "service_tier": served_tier(body.service_tier),
+        "service_tier": tier_served(body.service_tier, ticket.priority),
         "system_fingerprint": model.fingerprint,
     }
 

@@ -29,13 +29,13 @@ from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
 from modelserver_runtime.rest.grammars import compile_grammar, format_of, require_compatible
 from modelserver_runtime.rest.logprobs import completion_logprobs, joined, prompt_logprobs
+from modelserver_runtime.rest.priority import tier_served
 from modelserver_runtime.rest.sampling import Budget, choice, max_tokens, sampling_of
 from modelserver_runtime.rest.schemas.generation import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     CompletionRequest,
-    served_tier,
 )
 from modelserver_runtime.rest.stream import Event, EventStream
 
@@ -80,7 +80,7 @@ class _Prepared:
 async def create_completion(
     body: CompletionRequest, request: Request, context: Context
 ) -> Completion | Response:
-    ticket = context.ticket()
+    ticket = context.ticket(tier=body.service_tier, priority=body.priority)
     context.require_few(len(body.prompt), "prompt")
     _require_consistent(body)
     model = await context.model(body.model, deadline=ticket.deadline)
@@ -135,7 +135,7 @@ async def _prepare(
         tries=tries,
         requests=requests,
         prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
-        head=_head(body, context, model),
+        head=_head(body, context, model, ticket),
     )
 
 
@@ -191,13 +191,15 @@ def _request(
     )
 
 
-def _head(body: CompletionRequest, context: ServerContext, model: ServedModel) -> Mapping[str, Any]:
+def _head(
+    body: CompletionRequest, context: ServerContext, model: ServedModel, ticket: Ticket
+) -> Mapping[str, Any]:
     return {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",
         "created": int(context.wall_clock()),
         "model": body.model,
-        "service_tier": served_tier(body.service_tier),
+        "service_tier": tier_served(body.service_tier, ticket.priority),
         "system_fingerprint": model.fingerprint,
     }
 

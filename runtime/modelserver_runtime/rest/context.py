@@ -13,7 +13,7 @@ from modelserver_runtime.access.caller import Caller
 from modelserver_runtime.access.guard import Guard
 from modelserver_runtime.cache.response_cache import ResponseCache
 from modelserver_runtime.engine.lifecycle import Lifecycle
-from modelserver_runtime.engine.request import Priority, Ticket
+from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import InvalidRequest, UnsupportedMedia
@@ -23,6 +23,7 @@ from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.observability.tracing import Tracer
 from modelserver_runtime.rest.caller import CALLER
 from modelserver_runtime.rest.jobs.stores import Jobs
+from modelserver_runtime.rest.priority import PriorityWish, ServiceTier, priority_of, wish_of
 from modelserver_runtime.rest.prompts import PromptMemory
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import RedisStore
@@ -60,6 +61,7 @@ class ServerContext:
     guard: Guard
     redis: RedisStore | None = None
     caller: Caller = field(default_factory=Caller)
+    header_priority: PriorityWish | None = None
     tracer: Tracer | None = None
     cache: ResponseCache | None = None
     prompts: PromptMemory = field(default_factory=PromptMemory)
@@ -91,13 +93,16 @@ class ServerContext:
         current_leases().add(lease)
         return model
 
-    def ticket(self) -> Ticket:
-        """Of a request that has just come."""
+    def ticket(
+        self, *, tier: ServiceTier | None = None, priority: PriorityWish | None = None
+    ) -> Ticket:
+        """Of a request that has just come; `tier` and `priority` are what its body asks for."""
         now = self.clock()
+        wanted = priority_of(priority, self.header_priority, tier)
         return Ticket(
             arrived=now,
             deadline=now + self.settings.request_timeout_seconds,
-            priority=self.caller.capped(Priority.NORMAL),
+            priority=self.caller.capped(wanted),
             tenant=self.caller.tenant,
             timing=current_request.get() or RequestTiming(),
         )
@@ -134,8 +139,10 @@ class ServerContext:
 async def context_of(request: Request) -> ServerContext:
     """Not a plain function: FastAPI would run it in a thread, which costs more than a hit does."""
     context: ServerContext = request.app.state.context
-    caller = request.scope.get(CALLER)
-    return context if caller is None else replace(context, caller=caller)
+    caller, wish = request.scope.get(CALLER), wish_of(request.headers)
+    if caller is None and wish is None:
+        return context
+    return replace(context, caller=caller or context.caller, header_priority=wish)
 
 
 async def require_json(request: Request) -> None:

@@ -77,4 +77,5 @@ def _loaded(model: ServedModel) -> LoadedReport | None:
         threads=what.threads,
         memory_bytes=model.size_bytes,
         max_model_length=service.max_model_length,
+        circuits={str(failure): str(state) for failure, state in service.gate.circuits().items()},
     )

@@ -94,7 +94,7 @@ def _chat(body: ResponsesRequest, items: Sequence[Item]) -> ChatRequest:
 
 
 async def _turn(chat: ChatRequest, context: ServerContext) -> Turn:
-    ticket = context.ticket()
+    ticket = context.ticket(tier=chat.service_tier)
     model = await context.model(chat.model, deadline=ticket.deadline)
     try:
         return await prepare_turn(chat, context, model.service.generation, ticket)

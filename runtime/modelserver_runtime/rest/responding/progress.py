@@ -11,8 +11,8 @@ from modelserver_runtime.engine.output import Delta
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import RequestFailure
 from modelserver_runtime.rest.logprobs import chat_logprobs
+from modelserver_runtime.rest.priority import tier_served
 from modelserver_runtime.rest.responding.output import Event, OutputBuilder
-from modelserver_runtime.rest.schemas.generation import served_tier
 from modelserver_runtime.rest.schemas.responses import (
     IncompleteDetails,
     ResponseError,
@@ -40,7 +40,7 @@ def new_response(body: ResponsesRequest, created_at: int) -> ResponseObject:
         parallel_tool_calls=body.parallel_tool_calls is not False,
         previous_response_id=body.previous_response_id,
         reasoning={"effort": body.reasoning and body.reasoning.effort, "summary": None},
-        service_tier=served_tier(body.service_tier),
+        service_tier=tier_served(body.service_tier),
         store=body.store is not False,
         temperature=body.temperature,
         text={"format": {"type": "text"}, **text},

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from modelserver_runtime.rest.priority import PriorityWish, ServiceTier
 from modelserver_runtime.rest.schemas.fields import Answer, RequestBody
 from modelserver_runtime.rest.schemas.formats import ResponseFormat, StructuredOutputs
 from modelserver_runtime.rest.schemas.tools import MOST_TOOLS, Tool, ToolCall, ToolChoice
@@ -60,12 +61,8 @@ class SamplingFields(RequestBody):
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     cache_salt: Annotated[str, Field(max_length=256)] = ""
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
-
-
-def served_tier(asked: str | None) -> str | None:
-    """What an answer says: the tier that was asked for, and `default` for `auto`."""
-    return "default" if asked == "auto" else asked
+    service_tier: ServiceTier | None = None
+    priority: PriorityWish | None = None
 
 
 HARMLESS = frozenset(

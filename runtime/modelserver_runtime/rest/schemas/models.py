@@ -50,7 +50,7 @@ class LoadProgress(Answer):
 
 
 class LoadedReport(Answer):
-    """What is known once the model is in memory."""
+    """What is known once the model is in memory; `circuits` is Closed, Open or HalfOpen by failure."""
 
     task: str
     architecture: str
@@ -60,6 +60,7 @@ class LoadedReport(Answer):
     threads: int
     memory_bytes: int
     max_model_length: int | None
+    circuits: dict[str, str]
 
 
 class ModelReport(Answer):
