@@ -1,5 +1,6 @@
 """Calls are read out of an answer, however it is cut to pieces."""
 
+import itertools
 import json
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_an_answer_is_read(dialect, answer, expected):
 def test_how_an_answer_is_cut_makes_no_difference(case, cuts):
     dialect, answer, expected = ANSWERS[case]
     places = sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
-    pieces = [answer[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [answer[start:end] for start, end in itertools.pairwise(places)]
     assert read(reader(dialect), pieces) == expected
 
 

@@ -1,6 +1,6 @@
 """Whose a job is, and with whose rights it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,5 +11,5 @@ class Owner:
     """
 
     tenant: str = ""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     client: tuple[str, int] | None = None
