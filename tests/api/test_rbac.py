@@ -20,7 +20,7 @@ from support.audit import AuditEntry, AuditLog
 from support.crash_sweep import FIRST, SECOND, Lane, open_lanes
 from support.kube import plural_of
 from support.manifests import Permission, permissions
-from support.servers import CHILD_COLLECTIONS
+from support.servers import CHILD_COLLECTIONS, pinned
 from support.stage import Stage
 from support.waiting import wait_until
 
@@ -111,7 +111,7 @@ class Actor:
         """A server whose pod cannot mount its volumes."""
         name = self.new_name()
         self.stage.direct(pod_outcomes.not_mounted(), server=name, namespace=self.servers.namespace)
-        self.servers.create(name, FIRST)
+        self.servers.create(name, pinned())
         return name
 
     def lose_the_lease(self) -> None:

@@ -22,6 +22,7 @@ from modelserver_operator.resources.revision import Pins, Revision, ServedSpec
 from modelserver_runtime import settings as runtime
 from modelserver_runtime.errors import StartupFailure
 from modelserver_runtime.settings.engine import QueueScope as RuntimeQueueScope
+from modelserver_runtime.tasks.discovery import all_tasks
 from support.planning import COMMIT, a_server
 
 ROOT = Path(__file__).parents[2]
@@ -207,7 +208,7 @@ def test_the_server_never_gets_the_token():
 
 
 def test_tasks_and_types_have_the_same_names_on_both_sides():
-    assert [str(task) for task in Task] == [str(task) for task in runtime.Task]
+    assert {str(task) for task in Task} == {"Auto", *(task.name for task in all_tasks())}
     assert {str(one) for one in QueueScope} == {str(one) for one in RuntimeQueueScope}
     assert {str(one) for one in DataType} == {str(one) for one in runtime.Dtype}
 

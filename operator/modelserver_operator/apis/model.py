@@ -32,7 +32,7 @@ _SERVED_NAME = r"^[A-Za-z0-9]([-A-Za-z0-9_.:/]*[A-Za-z0-9])?$"
 
 
 class Task(StrEnum):
-    """What the model is asked to do: the pipelines of transformers, and embeddings."""
+    """What the model is asked to do: every task that comes with the runtime."""
 
     AUTO = "Auto"
     TEXT_GENERATION = "TextGeneration"
@@ -45,13 +45,27 @@ class Task(StrEnum):
     TRANSLATION = "Translation"
     TEXT_TO_TEXT_GENERATION = "TextToTextGeneration"
     QUESTION_ANSWERING = "QuestionAnswering"
+    TABLE_QUESTION_ANSWERING = "TableQuestionAnswering"
+    DOCUMENT_QUESTION_ANSWERING = "DocumentQuestionAnswering"
     FEATURE_EXTRACTION = "FeatureExtraction"
     SENTENCE_SIMILARITY = "SentenceSimilarity"
     IMAGE_CLASSIFICATION = "ImageClassification"
     ZERO_SHOT_IMAGE_CLASSIFICATION = "ZeroShotImageClassification"
     OBJECT_DETECTION = "ObjectDetection"
+    ZERO_SHOT_OBJECT_DETECTION = "ZeroShotObjectDetection"
+    IMAGE_SEGMENTATION = "ImageSegmentation"
+    MASK_GENERATION = "MaskGeneration"
+    DEPTH_ESTIMATION = "DepthEstimation"
+    KEYPOINT_MATCHING = "KeypointMatching"
+    IMAGE_FEATURE_EXTRACTION = "ImageFeatureExtraction"
+    IMAGE_TEXT_TO_TEXT = "ImageTextToText"
+    VIDEO_CLASSIFICATION = "VideoClassification"
     AUDIO_CLASSIFICATION = "AudioClassification"
+    ZERO_SHOT_AUDIO_CLASSIFICATION = "ZeroShotAudioClassification"
     SPEECH_RECOGNITION = "SpeechRecognition"
+    TEXT_TO_AUDIO = "TextToAudio"
+    ANY_TO_ANY = "AnyToAny"
+    DECISION = "Decision"
 
 
 class DataType(StrEnum):
@@ -185,7 +199,8 @@ class ModelSource(ApiModel):
 
 class Model(ModelSource):
     task: Task = Task.AUTO
-    """What the model does. `Auto` reads it from the model's own configuration."""
+    """What the model does. `Auto` reads it from the model's own configuration. A task of a package
+    that the image adds is named by `--task` in `runtime.args`."""
     served_name: Annotated[
         str, StringConstraints(max_length=128, pattern=rf"^$|{_SERVED_NAME}")
     ] = ""
