@@ -110,11 +110,22 @@ class DiskLoader:
     def estimate_bytes(self, settings: Settings) -> int:
         return estimate_bytes(settings)
 
-    def free_bytes(self) -> int:
-        return available_memory_bytes()
+    def free_bytes(self, device: str) -> int:
+        if not device.startswith("cuda"):
+            return available_memory_bytes()
+        from modelserver_runtime.backends.loading import free_bytes  # noqa: PLC0415
+
+        return free_bytes(device)
 
     async def load(self, settings: Settings, progress: Progress) -> LoadedModel:
         return await load_in_thread(self._load, settings, progress)
+
+    def release(self) -> None:
+        """A model is a net of objects that hold each other, and torch keeps what a GPU freed."""
+        gc.collect()
+        from modelserver_runtime.backends.loading import empty_caches  # noqa: PLC0415
+
+        empty_caches()
 
 
 async def load_in_thread(load_model: Load, settings: Settings, progress: Progress) -> LoadedModel:

@@ -22,6 +22,7 @@ from modelserver_runtime.app.application import create_asgi, create_context
 from modelserver_runtime.app.listening import BACKLOG
 from modelserver_runtime.app.loader import Load, load_in_thread, load_to_stay
 from modelserver_runtime.artifacts import print_progress
+from modelserver_runtime.backends.base import LoadedModel
 from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.errors import RuntimeCrash, StartupFailure
 from modelserver_runtime.rest.context import ServerContext
@@ -129,16 +130,16 @@ class _Process:
             )
             await _first_of(loading, self._stop)
             if loading.done() and not loading.exception():
-                await self._preload()
+                await self._preload(loading.result())
         if not loading.done():
             loading.cancel()
             self._say("Ended before the model was loaded")
             return None
         return self._context.models.start_primary(loading.result())
 
-    async def _preload(self) -> None:
+    async def _preload(self, primary: LoadedModel) -> None:
         """A server is ready only with the models that it was told to have from the start."""
-        preloading = asyncio.ensure_future(self._context.models.preload())
+        preloading = asyncio.ensure_future(self._context.models.preload(primary))
         await _first_of(preloading, self._stop)
         preloading.cancel()
 

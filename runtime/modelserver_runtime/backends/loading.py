@@ -288,8 +288,14 @@ def cache_capacity_tokens(model: PreTrainedModel) -> int | None:
     return int(free_bytes(model.device) * _CACHE_SHARE) // per_token
 
 
-def free_bytes(device: torch.device) -> int:
+def empty_caches() -> None:
+    """Lets other processes have the memory of models that are gone."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device | str) -> int:
     """Memory that tensors may still take there."""
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return available_memory_bytes()

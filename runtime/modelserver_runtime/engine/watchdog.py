@@ -9,6 +9,7 @@ A thread in native code cannot be stopped; only a new process helps then.
 
 import asyncio
 import logging
+import weakref
 from dataclasses import dataclass
 
 from modelserver_runtime.engine.breaker import CircuitState
@@ -34,7 +35,8 @@ class Watchdog:
     """Used on the event loop only; ends with its worker."""
 
     def __init__(self, worker: AnyWorker, gate: Gate, limits: WatchdogLimits, clock: Clock) -> None:
-        self._worker = worker
+        # The timer would keep the worker of an unloaded model, and with it the weights.
+        self._worker = weakref.ref(worker)
         self._gate = gate
         self._limits = limits
         self._clock = clock
@@ -45,11 +47,12 @@ class Watchdog:
         asyncio.get_running_loop().call_later(self._interval, self._look)
 
     def _look(self) -> None:
-        if not self._worker.is_alive:
+        worker = self._worker()
+        if worker is None or not worker.is_alive:
             return
-        seconds = self._worker.heartbeat.stuck_seconds(self._clock())
+        seconds = worker.heartbeat.stuck_seconds(self._clock())
         if seconds > self._limits.step_seconds + self._limits.exit_seconds:
-            self._worker.give_up(f"A step of the model has not come back for {seconds:.0f} s")
+            worker.give_up(f"A step of the model has not come back for {seconds:.0f} s")
             return
         if seconds > self._limits.step_seconds:
             self._note_stuck(seconds)

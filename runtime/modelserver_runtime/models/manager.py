@@ -1,7 +1,6 @@
 """Finds models by name, loads each once, and makes room for it."""
 
 import asyncio
-import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,11 +43,15 @@ class Loader(Protocol):
         """Memory that its weights will take; reads files."""
         ...
 
-    def free_bytes(self) -> int:
-        """Memory that models may still take."""
+    def free_bytes(self, device: str) -> int:
+        """Memory that models may still take there."""
         ...
 
     async def load(self, settings: Settings, progress: Progress) -> LoadedModel: ...
+
+    def release(self) -> None:
+        """Gives back what a model held that nobody knows any more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,7 @@ class ModelManager:
         self._loader = loader
         self._start = start
         self._clock = clock
+        self._device = "cpu"  # the primary's: all models have the same settings for it
         # transformers changes defaults of the whole process while it loads.
         self._one_at_a_time = asyncio.Lock()
         telemetry.models_loaded.set_function(lambda: len(self._in_memory()))
@@ -142,6 +146,7 @@ class ModelManager:
 
     def start_primary(self, loaded: LoadedModel) -> ModelService:
         """From now on the server is ready."""
+        self._device = loaded.description.device
         service = self._start(self.primary, loaded)
         self.primary.loaded(service)
         return service
@@ -157,8 +162,10 @@ class ModelManager:
         for model in self._in_memory():
             model.service.worker.stop(timeout_seconds)
 
-    async def preload(self) -> None:
-        """Failures stay with their models; the server serves the others."""
+    async def preload(self, primary: LoadedModel) -> None:
+        """Before the primary starts. Failures stay with their models; the others are served."""
+        self.primary.size_bytes = primary.description.memory_bytes
+        self._device = primary.description.device
         for model in self._models:
             if model.keeping.is_preloaded and not model.is_in_memory:
                 await self._loading(model)
@@ -243,9 +250,16 @@ class ModelManager:
             self.find(name).telemetry.evictions.inc()
 
     def _room(self, residents: Sequence[Resident]) -> Room:
-        taken = sum(resident.size_bytes for resident in residents)
-        budget = self._rules.budget_bytes or taken + self._loader.free_bytes()
-        return Room(models=self._rules.max_loaded, budget_bytes=budget)
+        """The primary has its place also while it waits for those that are preloaded."""
+        primary = self.primary
+        expected = 0 if primary.is_in_memory else 1
+        if self._rules.budget_bytes:
+            budget = self._rules.budget_bytes - expected * primary.size_bytes
+        else:
+            budget = self._loader.free_bytes(self._device) + sum(
+                each.size_bytes for each in residents
+            )
+        return Room(models=self._rules.max_loaded - expected, budget_bytes=budget)
 
     def _in_memory(self) -> list[ServedModel]:
         return [model for model in self._models if model.is_in_memory]
@@ -261,7 +275,7 @@ class ModelManager:
                 await model.idle.wait()
             await asyncio.to_thread(model.service.worker.stop, _WORKER_STOP_SECONDS)
             model.unloaded()
-            await asyncio.to_thread(gc.collect)
+            await asyncio.to_thread(self._loader.release)
         except TimeoutError as error:
             raise ModelUnavailable(
                 f"{model.name} must give way and still answers after "
