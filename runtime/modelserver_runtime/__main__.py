@@ -1,4 +1,4 @@
-"""The command line: modelserver-runtime serve | fetch | resolve | discover | hardware."""
+"""The command line: modelserver-runtime serve | fetch | resolve | discover | hardware | keys."""
 
 import argparse
 import json
@@ -6,12 +6,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from modelserver_runtime.app.inventory import describe_hardware, describe_tasks
+from modelserver_runtime.app.keys_command import add_keys_command, run_keys
 from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.loader import fetch_then_load, hub_of, load, source_of
 from modelserver_runtime.artifacts import (
@@ -87,6 +89,9 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
     if command in _INVENTORIES:
         _say(_INVENTORIES[command](str(flags["output"])))
         return 0
+    if command == "keys":
+        _say(run_keys(flags, standard_input=sys.stdin, now=time.time()))
+        return 0
     settings = load_settings(**_settings_of(flags))
     install_logging(settings, sys.stderr)
     for sentence in unknown_variables(os.environ, Settings.model_fields):
@@ -153,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=_EPILOGUE,
         )
         _add_flags(command, name)
+    add_keys_command(commands)
     return parser
 
 

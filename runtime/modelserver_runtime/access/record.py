@@ -135,7 +135,7 @@ def document_of(key: ApiKey) -> dict[str, Any]:
         "hash": _HASH + key.digest,
         "prefix": key.prefix,
         "tenant": key.tenant,
-        "scopes": sorted(key.scopes),
+        "scopes": sorted(scope.value for scope in key.scopes),
         "models": list(key.models),
         "expires": key.expires and iso(key.expires),
         "highest_priority": key.highest_priority.name.lower(),
