@@ -14,9 +14,8 @@ RuntimeFailure
 │   ├── LoadTimeout           49
 │   └── RuntimeCrash          50
 └── RequestFailure            answers one request; rest/errors maps it to a status
-    ├── AccessDenied
-    │   ├── NotAuthenticated  the client must send another key
-    │   └── NotPermitted      the client must ask for more rights
+    ├── NotAuthenticated      the client must send another key
+    ├── NotPermitted          the client must ask for more rights
     ├── RateLimited           the client may try again later: it has used its share
     ├── KeysUnavailable       the client may try again later: keys cannot be looked up or kept
     ├── InvalidRequest        the client must change the request
@@ -129,13 +128,10 @@ class RequestFailure(RuntimeFailure):
         self.retry_after_seconds = retry_after_seconds
 
 
-class AccessDenied(RequestFailure): ...
+class NotAuthenticated(RequestFailure): ...
 
 
-class NotAuthenticated(AccessDenied): ...
-
-
-class NotPermitted(AccessDenied): ...
+class NotPermitted(RequestFailure): ...
 
 
 class RateLimited(RequestFailure): ...

@@ -22,7 +22,6 @@ from modelserver_runtime.access.limits import (
 from modelserver_runtime.access.principal import ApiKey, Scope, spoken
 from modelserver_runtime.access.record import iso
 from modelserver_runtime.errors import (
-    AccessDenied,
     KeysUnavailable,
     NotAuthenticated,
     NotPermitted,
@@ -93,7 +92,7 @@ class Guard:
         try:
             caller = await self._identify(arrival)
             await self._require_scope(caller, arrival)
-        except (AccessDenied, KeysUnavailable) as denied:
+        except (NotAuthenticated, NotPermitted, KeysUnavailable) as denied:
             failure = denied
         # Of a request that goes nowhere only the address is charged.
         key = None if failure else caller.key

@@ -37,7 +37,7 @@ class ModelUser(Protocol):
     """Who asks for a model, as far as a model's name matters."""
 
     def require_model(self, names: Sequence[str]) -> None:
-        """Raises AccessDenied unless one of a model's names may be used."""
+        """Raises NotPermitted unless one of a model's names may be used."""
         ...
 
 
