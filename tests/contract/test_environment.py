@@ -171,6 +171,11 @@ def test_extra_models_arrive(read):
     assert inside.directory == Path("/opt/inside")
 
 
+def test_as_many_models_are_loaded_as_the_description_says():
+    assert runtime.Settings.model_fields["max_loaded_models"].default == 3
+    assert "more than three would be loaded" in (ROOT / "docs/api.md").read_text()
+
+
 def test_an_extra_model_is_fetched_to_where_the_server_looks_for_it(read):
     fetched = read("fetch-model-embedder")
     (served,) = [one for one in read("server").models if one.name == "embedder"]

@@ -91,6 +91,26 @@ def test_a_pod_that_calls_itself_fetching_reaches_nothing_if_its_model_is_local(
     assert not passes(Flow(pod, HUB, 443), policies)
 
 
+def test_a_pod_whose_extra_model_is_of_the_hub_reaches_it_while_fetching_only():
+    extra = {"name": "embedder", "uri": "hf://org/embedder", "revision": "0" * 40}
+    spec = {**ON_CLAIM, "extraModels": [extra]}
+    policies, pod = policies_and_pod(spec, "fetching")
+    assert passes(Flow(pod, HUB, 443), policies)
+    assert not passes(Flow(pod, METADATA_SERVICE, 443), policies)
+    policies, pod = policies_and_pod(spec, "serving")
+    assert not passes(Flow(pod, HUB, 443), policies)
+
+
+def test_redis_is_reached_where_it_is_named_and_nowhere_else():
+    redis = Pod("models", {"app": "redis"})
+    rule = {"to": {"podSelector": {"matchLabels": {"app": "redis"}}}, "ports": [{"port": 6379}]}
+    spec = {**ON_CLAIM, "runtime": {"redis": {"url": "redis://redis:6379/0"}}}
+    policies, pod = policies_and_pod({**spec, "network": {"egressTo": [rule]}}, "serving")
+    assert passes(Flow(pod, redis, 6379), policies)
+    assert not passes(Flow(pod, redis, 22), policies)
+    assert not passes(Flow(pod, DATABASE, 6379), policies)
+
+
 def test_a_pod_without_a_phase_is_confined_like_one_that_serves():
     policies, pod = policies_and_pod(FROM_HUB, "")
     assert not passes(Flow(pod, HUB, 443), policies)

@@ -1,5 +1,6 @@
 """From a branch or tag to a commit, once."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -161,6 +162,42 @@ def test_an_operator_with_another_hub_keeps_the_hub_of_what_runs():
         runtime_image=world.config.runtime_image, hub_endpoint="http://mirror.example"
     )
     assert world.plan().is_empty
+
+
+EXTRA_OF_THE_HUB = {
+    "model": {"uri": "pvc://models"},
+    "extraModels": [{"name": "embedder", "uri": "hf://org/embedder", "revision": OTHER}],
+}
+
+
+def test_the_hub_of_an_extra_model_is_pinned_too():
+    world = a_world(EXTRA_OF_THE_HUB)
+    world.settle()
+    world.config = replace(world.config, hub_endpoint="http://mirror.example")
+    assert world.plan().is_empty
+
+
+def test_a_revision_with_an_extra_model_is_read_back_from_its_deployment():
+    """Its record was deleted by hand, and the operator's own settings have changed since."""
+    world = a_world(EXTRA_OF_THE_HUB)
+    before = world.settle().target_revision
+    record = next(key for key in world.children if key.kind == "ControllerRevision")
+    del world.children[record]
+    world.config = replace(
+        world.config, hub_endpoint="http://mirror.example", runtime_image="runtime:2"
+    )
+    assert world.settle().target_revision == before
+
+
+def test_an_extra_model_in_the_image_is_refused_unless_the_operator_allows_it():
+    spec = {
+        "model": {"uri": "pvc://models"},
+        "extraModels": [{"name": "inside", "uri": "file:///opt/inside"}],
+    }
+    refused = a_world(spec).settle()
+    assert refused.resolution.state is ResolutionState.REFUSED
+    assert "file:///opt/inside" in refused.resolution.message
+    assert a_world(spec, allow_file_models=True).settle().target_revision
 
 
 def test_deadlines_come_from_what_is_observed_and_not_from_a_memory():

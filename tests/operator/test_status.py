@@ -188,6 +188,39 @@ def test_the_furthest_pod_is_told():
     assert world.status["artifact"]["phase"] == "Loading"
 
 
+EXTRA = {"name": "embedder", "uri": "hf://example/embedder", "revision": OTHER_COMMIT}
+
+
+def test_the_download_of_an_extra_model_is_not_taken_for_that_of_the_first():
+    world = World(pinned(extraModels=[EXTRA]), fetching_the_second())
+    world.steps(2)
+    asked(world, fetching(20, total=10))
+    artifact = world.status["artifact"]
+    assert (artifact["phase"], artifact["downloadPercent"]) == ("Fetching", 100)
+    assert artifact["sizeBytes"] == 1000
+    assert "Fetching the extra models" in world.condition("Ready")["message"]
+
+
+def test_a_model_on_a_claim_waits_for_its_extra_models():
+    world = World(on_claim(extraModels=[EXTRA]), STARTING)
+    world.steps(2)
+    asked(world, fetching(20))
+    assert world.status["artifact"] == {"uri": "pvc://models/chat", "phase": "Fetching"}
+    assert "Fetching the extra models" in world.condition("Ready")["message"]
+
+
+def fetching_the_second():
+    """The first of two init containers is done."""
+
+    def status_of(pod):
+        status = STARTING.status_of(pod)
+        done = {"exitCode": 0, "message": json.dumps({"revision": COMMIT, "sizeBytes": 1000})}
+        status["initContainerStatuses"][0]["state"] = {"terminated": done}
+        return status
+
+    return Outcome(name="fetching the second", status_of=status_of)
+
+
 def test_another_commit_starts_from_nothing():
     world = at(50)
     world.progress = {}

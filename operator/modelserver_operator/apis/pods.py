@@ -229,9 +229,10 @@ class PodSpecOverlay(OpenModel):
     containers: _Parts = ()
     """Containers by name: `server` is the one that serves, others are added beside it."""
     init_containers: _Parts = ()
-    """Init containers by name: `fetch` is the one that fetches."""
+    """Init containers by name: `fetch` is the one that fetches, `fetch-model-<name>` those of extra
+    models."""
     volumes: _Parts = ()
-    """Volumes by name: `model` and `tmp` are there."""
+    """Volumes by name: `model`, `model-<name>` of extra models, `api-keys` and `tmp` are there."""
     node_selector: LabelMap = Field(default_factory=dict, json_schema_extra=MAP_ATOMIC)
     """Labels that a node must have."""
     tolerations: Annotated[

@@ -59,7 +59,9 @@ class ModelServerSpec(ApiModel):
         unique("name"),
     ] = ()
     """More models in the same pods. Their files are there before the pods serve; each is loaded
-    when somebody asks for it, as memory allows. All are served as `runtime` says."""
+    when somebody asks for it, and the one used longest ago gives way when memory is short or more
+    than three would be loaded (`--max-loaded-models` in `runtime.args`). What `runtime` says holds
+    for all of them."""
     engine: Engine = Engine.TRANSFORMERS
     """What serves it. `Transformers` is the runtime of this project. `Custom` is any image that
     listens on port 8080, answers `GET /health`, and reads the model from `/model`."""
