@@ -1,18 +1,20 @@
 """The identity of an answer: a digest of everything that could change it.
 
 What is digested is first written in a form that is equal for equal values and never for others:
-each value begins with its type and its length, so nothing can run into its neighbour. Dataclasses
-are written with all their fields, so that a field which is new tomorrow is in the key tomorrow.
+each value begins with its type and says where it ends, so nothing can run into its neighbour.
+Dataclasses are written with all their fields, so that a field which is new tomorrow is in the key
+tomorrow.
 """
 
 import hashlib
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 type Key = bytes
@@ -35,44 +37,45 @@ def canonical(value: Any) -> bytes:
 
     Lists and tuples are the same, as are mappings in any order.
     """
-    write = _WRITERS.get(type(value), _write_other)
-    return write(value)
-
-
-def _tagged(tag: bytes, content: bytes) -> bytes:
-    return b"%b%d:%b" % (tag, len(content), content)
+    return _WRITERS.get(type(value), _write_other)(value)
 
 
 def _write_text(value: str) -> bytes:
-    return _tagged(b"S", value.encode("utf-8", "surrogatepass"))
+    content = value.encode("utf-8", "surrogatepass")
+    return b"S%d:%b" % (len(content), content)
+
+
+def _write_bytes(value: bytes) -> bytes:
+    return b"Y%d:%b" % (len(value), value)
 
 
 def _write_sequence(values: Sequence[Any]) -> bytes:
     """Plain whole numbers, which prompts are made of, are written at once: it is much faster."""
-    if values and set(map(type, values)) == {int}:
+    if not values:
+        return b"L0:"
+    if set(map(type, values)) == {int}:
         try:
-            return _tagged(b"A", array("q", values).tobytes())
+            return b"A%d:%b" % (len(values), array("q", values).tobytes())
         except OverflowError:
             pass
-    return _tagged(b"L", b"".join(map(canonical, values)))
+    return b"L%d:%b" % (len(values), b"".join(map(canonical, values)))
 
 
 def _write_mapping(value: Mapping[Any, Any]) -> bytes:
     pairs = (canonical(name) + canonical(entry) for name, entry in value.items())
-    return _tagged(b"M", b"".join(sorted(pairs)))
+    return b"M%d:%b" % (len(value), b"".join(sorted(pairs)))
 
 
 def _write_set(value: AbstractSet[Any]) -> bytes:
-    return _tagged(b"T", b"".join(sorted(map(canonical, value))))
+    return b"T%d:%b" % (len(value), b"".join(sorted(map(canonical, value))))
 
 
 def _write_other(value: Any) -> bytes:
     if isinstance(value, Enum):
-        return _tagged(b"E", _write_text(type(value).__qualname__) + canonical(value.value))
+        return b"E%b%b" % (_write_text(type(value).__qualname__), canonical(value.value))
     if is_dataclass(value) and not isinstance(value, type):
-        name, written = _form_of(type(value))
-        parts = [head + canonical(getattr(value, field)) for field, head in written]
-        return _tagged(b"D", name + b"".join(parts))
+        head, values = _form_of(type(value))
+        return head + b"".join(map(canonical, values(value)))
     if isinstance(value, Mapping):
         return _write_mapping(value)
     if isinstance(value, AbstractSet):
@@ -81,19 +84,24 @@ def _write_other(value: Any) -> bytes:
 
 
 @cache
-def _form_of(kind: type[Any]) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-    """The name of a dataclass, and its fields with their names, as they are written."""
-    written = tuple((field.name, _write_text(field.name)) for field in fields(kind))
-    return _write_text(kind.__qualname__), written
+def _form_of(kind: type[Any]) -> tuple[bytes, Callable[[Any], Iterable[Any]]]:
+    """How a dataclass begins, with its name and those of its fields; what gives their values."""
+    names = [field.name for field in fields(kind)]
+    head = b"D%b%b" % (_write_text(kind.__qualname__), _write_sequence(names))
+    if len(names) > 1:
+        return head, attrgetter(*names)
+    return head, lambda value: [getattr(value, name) for name in names]
 
+
+_EIGHT_BYTES = struct.Struct(">d")
 
 _WRITERS: Mapping[type[Any], Callable[[Any], bytes]] = {
-    type(None): lambda _: b"N0:",
-    bool: lambda value: b"B1:%d" % value,
-    int: lambda value: _tagged(b"I", b"%d" % value),
-    float: lambda value: b"F8:" + struct.pack(">d", value),
+    type(None): lambda _: b"N",
+    bool: lambda value: b"B%d" % value,
+    int: lambda value: b"I%d;" % value,
+    float: lambda value: b"F" + _EIGHT_BYTES.pack(value),
     str: _write_text,
-    bytes: lambda value: _tagged(b"Y", value),
+    bytes: _write_bytes,
     list: _write_sequence,
     tuple: _write_sequence,
     dict: _write_mapping,
