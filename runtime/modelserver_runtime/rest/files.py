@@ -28,9 +28,7 @@ class UploadForm(BaseModel):
     file: UploadFile
     purpose: str
     anchor: Annotated[Literal["created_at"] | None, Field(alias="expires_after[anchor]")] = None
-    seconds: Annotated[
-        int | None, Field(alias="expires_after[seconds]", ge=_SHORTEST_TTL_SECONDS)
-    ] = None
+    seconds: Annotated[int | None, Field(alias="expires_after[seconds]")] = None
 
 
 def _require_form(request: Request) -> None:
@@ -47,6 +45,12 @@ async def upload_file(
         raise InvalidRequest(
             f"purpose is {form.purpose}; this server uses files for batches only: send batch",
             param="purpose",
+        )
+    if form.seconds is not None and form.seconds < _SHORTEST_TTL_SECONDS:
+        raise InvalidRequest(
+            f"expires_after[seconds] is {form.seconds}; it must be {_SHORTEST_TTL_SECONDS} at "
+            "least",
+            param="expires_after.seconds",
         )
     content = await form.file.read()
     stored = await context.jobs.files.add(

@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +39,7 @@ class FileStore:
         self._wall_clock = wall_clock
         self._files: dict[str, StoredFile] = {}
         self._writers: set[FileWriter] = set()
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._directory: Path | None = None
 
     async def add(
         self, owner: str, filename: str, purpose: str, content: bytes, ttl: int | None = None
@@ -115,8 +117,9 @@ class FileStore:
     def _path(self, file_id: str) -> Path:
         if self._directory is None:
             parent = self._settings.files_directory
-            self._directory = tempfile.TemporaryDirectory(prefix="modelserver-", dir=parent)
-        return Path(self._directory.name, file_id)
+            self._directory = Path(tempfile.mkdtemp(prefix="modelserver-", dir=parent))
+            weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
+        return self._directory / file_id
 
     def _forget_expired(self) -> None:
         now = self._wall_clock()
