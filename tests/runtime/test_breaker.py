@@ -1,7 +1,7 @@
 """The circuit breaker: closed, open, half open; and the line that predicts service times."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -199,6 +199,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
+TestBreakerMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 measurements = st.lists(

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -128,7 +128,7 @@ def test_entries_leave_when_their_time_is_over():
     assert [entry.expires for entry in drained(queue)] == [9]
 
 
-def test_the_work_before_a_new_entry_counts_of_others_no_more_than_its_own_share():
+def test_the_work_before_a_new_entry_counts_of_others_no_more_than_is_their_turn():
     queue = filled(
         a_queue(),
         *[an_entry("a", cost=2) for _ in range(10)],
@@ -136,10 +136,10 @@ def test_the_work_before_a_new_entry_counts_of_others_no_more_than_its_own_share
         an_entry("c", HIGH, cost=7),
         an_entry("d", LOW, cost=100),
     )
-    assert queue.work_before(NORMAL, "new", 2) == 7 + 2 + 2
-    assert queue.work_before(NORMAL, "b", 2) == 7 + 4 + 6
-    assert queue.work_before(NORMAL, "a", 2) == 7 + 20 + 4
-    assert queue.work_before(CRITICAL, "new", 2) == 0
+    assert queue.work_before(NORMAL, "new") == 7 + 2 + 2
+    assert queue.work_before(NORMAL, "b") == 7 + 4 + 6
+    assert queue.work_before(NORMAL, "a") == 7 + 20 + 4
+    assert queue.work_before(CRITICAL, "new") == 0
 
 
 costs = st.floats(min_value=0.1, max_value=10)
@@ -205,6 +205,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.lists(costs, min_size=5, max_size=30), min_size=2, max_size=5))
@@ -241,3 +242,18 @@ def test_nobody_starves_however_many_new_tenants_and_urgent_requests_come(
         if queue.pop(now, 1) is waiting or waiting not in queue:
             return
     raise AssertionError("2000 seconds without a turn")
+
+
+@given(
+    st.lists(st.tuples(tenants, st.sampled_from(Priority), costs), max_size=20),
+    tenants,
+    st.sampled_from(Priority),
+)
+def test_the_work_before_a_new_entry_is_what_really_comes_before_it(entries, tenant, priority):
+    queue = filled(a_queue(), *[an_entry(name, each, cost=cost) for name, each, cost in entries])
+    predicted = queue.work_before(priority, tenant)
+    late = an_entry(tenant, priority)
+    filled(queue, late)
+    order = drained(queue)
+    before = sum(entry.cost for entry in order[: order.index(late)])
+    assert predicted == pytest.approx(before)

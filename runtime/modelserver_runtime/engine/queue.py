@@ -121,11 +121,13 @@ class _Class:
     def youngest(self) -> Entry:
         return max((tenant.entries[-1] for tenant in self.active.values()), key=_arrived)
 
-    def work_before(self, name: str, cost: float) -> float:
-        """Cost of what has its turn before a new entry: nobody else gets more than its tenant."""
-        own = self.active[name].backlog if name in self.active else 0.0
-        others = (tenant.backlog for other, tenant in self.active.items() if other != name)
-        return own + sum(min(backlog, own + cost) for backlog in others)
+    def work_before(self, name: str) -> float:
+        """Cost of what has its turn before a new entry of a tenant."""
+        own = self.active.get(name)
+        start = self._level(name) if own is None else own.given + own.backlog
+        others = (tenant for other, tenant in self.active.items() if other != name)
+        served = sum(_served_until(start, tenant) for tenant in others)
+        return served + (0.0 if own is None else own.backlog)
 
     def __iter__(self) -> Iterator[Entry]:
         for tenant in self.active.values():
@@ -211,10 +213,20 @@ class FairQueue:
         """The turn of `entry` took `cost` more than it said, or less."""
         self._classes[entry.priority].charge(entry.tenant, cost)
 
-    def work_before(self, priority: Priority, tenant: str, cost: float) -> float:
+    def work_before(self, priority: Priority, tenant: str) -> float:
         """Cost of the turns before that of a new entry, if no more entries come."""
         higher = sum(each.backlog for above, each in self._classes.items() if above > priority)
-        return higher + self._classes[priority].work_before(tenant, cost)
+        return higher + self._classes[priority].work_before(tenant)
+
+
+def _served_until(level: float, tenant: _Tenant) -> float:
+    """Cost of a tenant's entries that begin at or before a level of virtual time."""
+    given = tenant.given
+    for entry in tenant.entries:
+        if given > level:
+            break
+        given += entry.cost
+    return given - tenant.given
 
 
 def _given(tenant: _Tenant) -> float:

@@ -171,7 +171,7 @@ class Turns:
         if not self._queue and entry.units <= self._free:
             return 0.0
         now = self.clock()
-        work = self._queue.work_before(entry.priority, entry.tenant, entry.cost)
+        work = self._queue.work_before(entry.priority, entry.tenant)
         return (work + sum(turn.left(now) for turn in self._running)) / self.places
 
     def seconds_until_turn(self) -> float:

@@ -50,7 +50,7 @@ class LoadProgress(Answer):
 
 
 class LoadedReport(Answer):
-    """What is known once the model is in memory; `circuits` is Closed, Open or HalfOpen by failure."""
+    """What is known once the model is in memory; `circuits` are their states by failure."""
 
     task: str
     architecture: str
