@@ -50,7 +50,7 @@ async def runtime(
     given = {
         "model_directory": primary.folder,
         "served_name": primary.name,
-        "models": json.dumps(list(extras)),
+        "models": extras,
         **(settings or {}),
     }
     async with process(name, ["-m", _RUNTIME, "serve"], given, model=primary.name) as served:
@@ -92,8 +92,12 @@ def _environment(settings: Mapping[str, object]) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         # As in bench.runtime: threads that spin are many times slower on a busy machine.
         "OMP_WAIT_POLICY": "passive",
-        **{f"MODELSERVER_{key.upper()}": str(value) for key, value in own.items()},
+        **{f"MODELSERVER_{key.upper()}": _written(value) for key, value in own.items()},
     }
+
+
+def _written(value: object) -> str:
+    return json.dumps(value) if isinstance(value, (list, tuple)) else str(value)
 
 
 async def _ready_url(child: asyncio.subprocess.Process, log: Path) -> str:

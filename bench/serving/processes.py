@@ -57,7 +57,12 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_memory_megabytes(pid: int) -> float:
     """The sum of the largest resident sizes of a process and its living descendants."""
-    return sum(_peak_kilobytes(member) for member in _family(pid)) / 1000
+    return sum(_kilobytes(member, "VmHWM") for member in _family(pid)) / 1000
+
+
+def resident_megabytes(pid: int) -> float:
+    """The resident size of a process, without its children; 0 if it has ended."""
+    return _kilobytes(pid, "VmRSS") / 1000
 
 
 def machine_cpu_seconds() -> float:
@@ -113,9 +118,9 @@ def _cpu_seconds_of_one(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
-def _peak_kilobytes(pid: int) -> int:
+def _kilobytes(pid: int, field: str) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
