@@ -454,9 +454,26 @@ def test_a_pod_that_has_just_got_its_node_is_not_asked_about():
     world = World(on_claim(), recent, mount_failure=cannot_mount("model", "later"))
     world.steps(3, seconds=1)
     assert world.plan.unmounted == ()
-    assert world.diagnosis == {}
+    assert world.plan.requeue_after_seconds == 5
     world.steps(3, seconds=2)
+    assert len(world.plan.unmounted) == 1
+
+
+def test_a_disk_has_a_minute_to_be_attached():
+    recent = pod_outcomes.not_mounted(since="2026-01-01T00:00:01Z")
+    world = World(on_claim(), recent, mount_failure=cannot_mount("model", "is not attached yet"))
+    world.steps(2, seconds=29)
+    assert world.diagnosis == {}
+    world.step(seconds=5)
     assert world.diagnosis["code"] == Code.VOLUME_MISSING
+
+
+def test_a_missing_secret_needs_no_such_patience():
+    recent = pod_outcomes.not_mounted(since="2026-01-01T00:00:01Z")
+    failure = cannot_mount("api-keys", 'secret "chat-keys" not found')
+    world = World(on_claim(**WITH_KEYS), recent, mount_failure=failure)
+    world.steps(2, seconds=4)
+    assert world.diagnosis["code"] == Code.SECRET_MISSING
 
 
 def test_a_pod_that_has_mounted_its_volumes_is_diagnosed_no_more():
@@ -473,7 +490,14 @@ def test_one_pod_of_many_is_asked_about():
     world = not_mounted(on_claim(replicas=3), cannot_mount("model", "not yet"))
     world.steps(2)
     assert len(world.plan.unmounted) == 1
-    assert world.plan.requeue_after_seconds == 5
+
+
+def test_what_lasts_is_asked_about_less_often():
+    world = not_mounted(on_claim(), cannot_mount("model", "not yet"))
+    world.steps(2)
+    assert world.plan.requeue_after_seconds == 31
+    world.step(seconds=600)
+    assert world.plan.requeue_after_seconds == 60
 
 
 def deployment_failure(message):

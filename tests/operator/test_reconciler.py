@@ -331,7 +331,7 @@ async def test_a_pod_that_waits_for_its_volumes_is_asked_about_in_the_same_look(
     at_rest = len(desk.api.writes)
     verdict = await desk.reconcile()
     assert len(desk.api.writes) == at_rest
-    assert verdict.again_after_seconds == 5
+    assert verdict.again_after_seconds == 60
 
 
 async def test_nobody_is_asked_about_volumes_while_none_is_waited_for(desk):

@@ -13,7 +13,7 @@ from modelserver_operator.plan.children import (
 from modelserver_operator.plan.drift import additions, differences
 from modelserver_operator.plan.looks import is_going, key_of
 from modelserver_operator.plan.phases import (
-    MOUNT_PATIENCE,
+    mounting_delay_seconds,
     mounting_pods,
     phase_labels,
     starting_pods,
@@ -69,7 +69,7 @@ def desired_state(
             target.wait_seconds,
             rolling.wait_seconds,
             PROGRESS_SECONDS if asked else None,
-            MOUNT_PATIENCE.total_seconds() if mounting else None,  # only Events tell the cause
+            mounting_delay_seconds(mounting, now),
         ),
         progress_wanted=bool(asked),
         unmounted=unmounted_pods(mounting, now),

@@ -18,6 +18,8 @@ from modelserver_operator.resources.containers import SERVER, does_fetch
 
 # A kubelet needs a second or two for the volumes and the network of a pod.
 MOUNT_PATIENCE = timedelta(seconds=5)
+# A list of Events is dear, so what lasts is asked about less often.
+MOUNT_PATIENCE_MOST = timedelta(minutes=1)
 
 _OVER = {"Succeeded", "Failed"}
 
@@ -99,6 +101,15 @@ def unmounted_pods(mounting: Iterable[Manifest], now: datetime) -> tuple[str, ..
         if now - parse_time(_scheduled_at(pod)) >= MOUNT_PATIENCE:
             oldest.setdefault(revision_label(pod), pod["metadata"]["name"])
     return tuple(oldest.values())
+
+
+def mounting_delay_seconds(mounting: Iterable[Manifest], now: datetime) -> float | None:
+    """When to ask again: after half of the time that the oldest pod has waited already."""
+    oldest = next(iter(mounting), None)
+    if oldest is None:
+        return None
+    waited = now - parse_time(_scheduled_at(oldest))
+    return min(max(waited / 2, MOUNT_PATIENCE), MOUNT_PATIENCE_MOST).total_seconds()
 
 
 def _scheduled_at(pod: Manifest) -> str:

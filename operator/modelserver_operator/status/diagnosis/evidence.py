@@ -24,6 +24,7 @@ class Evidence:
     """
 
     server: ModelServer
+    now: datetime
     conflicts: tuple[ChildKey, ...]
     refusals: tuple[Refusal, ...]
     resolution: Resolution
@@ -46,6 +47,7 @@ def gather(situation: Situation) -> Evidence:
     stuck = (pods.name_of(job) for job in _jobs_without_pods(situation)) if resolves else ()
     return Evidence(
         server=situation.server,
+        now=situation.now,
         conflicts=plan.conflicts,
         refusals=situation.refusals,
         resolution=plan.resolution,

@@ -1,8 +1,10 @@
 """Checks of pods whose volumes cannot be mounted, which the kubelet tells in Events only."""
 
 import re
+from datetime import datetime, timedelta
 
 from modelserver_operator.apis.status import Diagnosis
+from modelserver_operator.plan.values import Manifest
 from modelserver_operator.status import pods
 from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.evidence import Evidence
@@ -20,19 +22,36 @@ _KINDS = {
 }
 
 
+# A disk may take so long to be attached, and a first try often fails.
+VOLUME_PATIENCE = timedelta(minutes=1)
+
+
 def volume_not_mounted(evidence: Evidence) -> Diagnosis | None:
     for pod in evidence.pods:
-        if note := evidence.mount_failures.get(pods.name_of(pod)):
-            return _diagnosis(evidence, pods.name_of(pod), clean(note))
+        note = clean(evidence.mount_failures.get(pods.name_of(pod), ""))
+        if note and (found := _diagnosis(evidence, pod, note)) is not None:
+            return found
     return None
 
 
-def _diagnosis(evidence: Evidence, pod: str, note: str) -> Diagnosis:
-    volume = _VOLUME.search(note)
-    cause = note[volume.end() :] if volume else note
-    if _NOT_FOUND.match(cause) and (missing := missing_reference(evidence, cause)) is not None:
+def _diagnosis(evidence: Evidence, pod: Manifest, note: str) -> Diagnosis | None:
+    named = _VOLUME.search(note)
+    cause = note[named.end() :] if named else note
+    what = f"Volume {named[1]}" if named else "A volume"
+    missing = (
+        missing_reference(evidence, cause) if _NOT_FOUND.match(cause) else _no_key(what, cause)
+    )
+    if missing is not None:
         return missing
-    what = f"Volume {volume[1]}" if volume else "A volume"
+    return _no_volume(evidence, pod, what, cause) if _has_waited(pod, evidence.now) else None
+
+
+def _has_waited(pod: Manifest, now: datetime) -> bool:
+    since = pods.condition_of(pod, "PodScheduled").get("lastTransitionTime")
+    return since is not None and now - datetime.fromisoformat(since) >= VOLUME_PATIENCE
+
+
+def _no_key(what: str, cause: str) -> Diagnosis | None:
     if lacking := _NO_KEY.search(cause):
         code, kind = _KINDS[lacking[1]]
         return finding(
@@ -41,9 +60,13 @@ def _diagnosis(evidence: Evidence, pod: str, note: str) -> Diagnosis:
             f"Add key {lacking[2]} to the {kind}, or correct the volume in spec.podTemplate.spec;"
             " the pod then starts by itself.",
         )
+    return None
+
+
+def _no_volume(evidence: Evidence, pod: Manifest, what: str, cause: str) -> Diagnosis:
     return finding(
         Code.VOLUME_MISSING,
         f"{what} of the pod cannot be mounted: {cause}",
-        f"See how the volume and its claim stand: kubectl describe pod {pod} -n"
+        f"See how the volume and its claim stand: kubectl describe pod {pods.name_of(pod)} -n"
         f" {evidence.server.namespace}; it is tried again by itself.",
     )
