@@ -23,6 +23,7 @@ demo-down: .venv/.demo ## take all of it away again
 
 test: .venv/.dev check ## everything: check, then the tests on real Kubernetes API servers and nodes
 	$(PY) -m pytest -m "api or e2e" --durations=15
+	@$(MAKE) --no-print-directory fuzz
 
 check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
 
@@ -50,6 +51,9 @@ api: .venv/.dev ## tests on a real API server without a node
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
 	$(PY) -m pytest -m e2e
 
+fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
+	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
+
 crds: .venv/.dev ## regenerate crds/ and docs/api.md from the operator's types
 	$(PY) -m modelserver_operator.apis.generate
 
@@ -65,4 +69,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e fuzz crds reference images locks bench

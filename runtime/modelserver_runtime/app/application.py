@@ -39,6 +39,7 @@ from modelserver_runtime.rest import (
     prediction_jobs,
     rerank,
     responses,
+    status,
     tasks,
 )
 from modelserver_runtime.rest.boundary import Boundary
@@ -49,7 +50,8 @@ from modelserver_runtime.rest.errors import TABLE, install_error_handlers
 from modelserver_runtime.rest.fast_lane import FastLane, lanes_of
 from modelserver_runtime.rest.inference_v2 import routes as inference_v2
 from modelserver_runtime.rest.jobs.stores import create_jobs
-from modelserver_runtime.rest.protection import Protection
+from modelserver_runtime.rest.openapi import complete
+from modelserver_runtime.rest.protection import Protection, public_paths
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import RedisStore, open_store
@@ -69,6 +71,7 @@ _ROUTERS = (
     generate,
     inference_v2,
     health,
+    status,
     admin_keys,
     admin_cache,
     admin_queue,
@@ -199,6 +202,7 @@ def _description(app: FastAPI) -> dict[str, Any]:
         document = FastAPI.openapi(app)
         describe_tasks(document)
         drop_unused_statuses(document)
+        complete(document, public_paths(app.state.context.settings))
     return app.openapi_schema or {}
 
 

@@ -23,7 +23,6 @@ from modelserver_runtime.rest.inference_v2.schemas import (
     GenerateV2Request,
     IndexEntry,
     IndexRequest,
-    InferRequest,
     InferResponse,
     Live,
     ModelMetadata,
@@ -93,15 +92,12 @@ async def model_metadata(name: str, context: Context) -> ModelMetadata:
     return _metadata(_find(context, name), name)
 
 
+# The schema stands among the document's own; see `rest.openapi`.
 _TENSORS: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            JSON: {
-                "schema": InferRequest.model_json_schema(
-                    ref_template="#/components/schemas/{model}"
-                )
-            },
+            JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     },
