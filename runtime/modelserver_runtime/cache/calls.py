@@ -31,14 +31,15 @@ class Engine[Request, Chunk](Protocol):
 class CallRules[Request, Chunk]:
     """What the cache must know of a kind of request.
 
-    `may_keep` refuses answers that would come out differently the next time; `tokens_of` says how
-    many tokens need not be computed when an answer is known.
+    `may_keep` refuses answers that would come out differently the next time; `joined` makes one
+    piece of all; `tokens_of` says how many tokens need not be computed when an answer is known.
     """
 
     codec: Codec[Chunk]
     may_keep: Callable[[Request, Directives], bool]
     is_last: Callable[[Chunk], bool]
     is_same: Callable[[Chunk, Chunk], bool]
+    joined: Callable[[Sequence[Chunk]], Chunk]
     tokens_of: Callable[[Request, Sequence[Chunk]], int]
 
 
@@ -58,11 +59,8 @@ class _Stored[Chunk]:
     """See `reading.Source`."""
 
     answer: Answer[Chunk]
+    chunks: Sequence[Chunk]
     is_over: bool = True
-
-    @property
-    def chunks(self) -> Sequence[Chunk]:
-        return self.answer.chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +159,8 @@ class CachedCalls[Request, Chunk]:
         for index, key in enumerate(call.keys):
             answer = self._shelf.find(key, call.max_age_seconds)
             if answer is not None:
-                seat = call.reading.take_seat(index, _Stored(answer), is_leader=False)
+                stored = self._stored(answer, call.exchange)
+                seat = call.reading.take_seat(index, stored, is_leader=False)
                 self._note_stored(seat, answer, call.exchange)
                 continue
             flight = self._flights.joinable(key, call.reading.ticket, call.max_age_seconds)
@@ -176,6 +175,11 @@ class CachedCalls[Request, Chunk]:
             call.exchange.note(seat, outcome, ttl_seconds=self._shelf.ttl_seconds)
         if leading:
             self._flights.lead(leading, call.reading)
+
+    def _stored(self, answer: Answer[Chunk], exchange: Exchange) -> _Stored[Chunk]:
+        """Whoever wants the whole is given the whole: pieces would only be put together again."""
+        chunks = answer.chunks
+        return _Stored(answer, chunks if exchange.is_streamed else [self._rules.joined(chunks)])
 
     def _note_stored(self, seat: Seat[Chunk], answer: Answer[Chunk], exchange: Exchange) -> None:
         exchange.note(

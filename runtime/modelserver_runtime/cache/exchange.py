@@ -47,8 +47,11 @@ _WEIGHTS = {Outcome.BYPASS: 0, Outcome.HIT: 1, Outcome.COALESCED: 2, Outcome.MIS
 
 
 class Exchange:
+    """`is_streamed`: the client wants an answer in its pieces, also one that is stored."""
+
     def __init__(self, directives: Directives = Directives()) -> None:
         self.directives = directives
+        self.is_streamed = False
         self._notes: dict[Hashable, _Note] = {}
 
     def note(

@@ -86,6 +86,7 @@ def item_rules[Item](
         may_keep=lambda item, _: repeats(item),
         is_last=lambda _: True,
         is_same=lambda answer, other: answer == other,
+        joined=lambda answers: answers[0],
         tokens_of=lambda item, _: tokens_of(item),
     )
 

@@ -8,6 +8,7 @@ import orjson
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from modelserver_runtime.cache.exchange import current_exchange
 from modelserver_runtime.errors import RequestFailure
 from modelserver_runtime.rest.disconnect import ClientDisconnected, until_disconnect
 from modelserver_runtime.rest.errors import detail_of
@@ -42,6 +43,7 @@ class EventStream(Response):
             await until_disconnect(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
+        current_exchange().is_streamed = True
         async with self._events as events:
             first = await anext(events)
             await send(_START)
