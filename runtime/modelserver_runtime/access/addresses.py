@@ -17,6 +17,8 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     Read from its end, the first address that is no trusted proxy's is the client's: what stands
     before it the client may have made up.
     """
+    if not trusted or not forwarded:
+        return peer
     address = _parsed(peer)
     hops = [hop for value in forwarded for hop in value.split(",")]
     while address is not None and hops and _is_trusted(address, trusted):

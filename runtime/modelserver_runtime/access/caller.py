@@ -1,7 +1,6 @@
 """One request's caller, as routes see it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from modelserver_runtime.access.principal import ApiKey, Scope, spoken
 from modelserver_runtime.engine.request import Priority
@@ -12,25 +11,14 @@ ANONYMOUS_ID = "anonymous"
 _ANONYMOUS_SCOPES = frozenset(Scope) - {Scope.ADMIN}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-
 class Caller:
     """`key` is None where no keys are needed."""
 
-    __slots__ = ("address", "key", "usage")
+    __slots__ = ("address", "key")
 
     def __init__(self, key: ApiKey | None = None, address: str = "") -> None:
         self.key = key
         self.address = address
-        self.usage: Usage | None = None
 
     @property
     def id(self) -> str:
@@ -65,7 +53,3 @@ class Caller:
     def capped(self, wanted: Priority) -> Priority:
         """What is wanted, as far as the key may."""
         return min(wanted, self.highest_priority)
-
-    def settle(self, *, prompt_tokens: int, completion_tokens: int) -> None:
-        """Says what the request has used, where that is not what its models have computed."""
-        self.usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)

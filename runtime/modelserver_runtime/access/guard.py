@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from modelserver_runtime.access.addresses import limited_part
-from modelserver_runtime.access.caller import Caller, Usage
+from modelserver_runtime.access.caller import Caller
 from modelserver_runtime.access.credentials import presented_key, unknown
 from modelserver_runtime.access.keyring import Keyring
-from modelserver_runtime.access.ledger import Ledger
+from modelserver_runtime.access.ledger import Ledger, Usage
 from modelserver_runtime.access.limits import (
     Admission,
     Algorithm,
@@ -107,9 +107,8 @@ class Guard:
             failure = _rate_limited(refusal, caller)
         return Passage(caller=caller, admission=admission, failure=failure)
 
-    async def finish(self, passage: Passage, computed: Usage, *, is_error: bool) -> None:
-        """After the answer; `computed` are the tokens that models have seen and made for it."""
-        usage = passage.caller.usage or computed
+    async def finish(self, passage: Passage, usage: Usage, *, is_error: bool) -> None:
+        """After the answer, or after nobody has waited for it."""
         if passage.caller.key is not None:
             self.ledger.note(passage.caller.id, usage, is_error=is_error)
         admission = passage.admission

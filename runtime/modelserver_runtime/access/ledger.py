@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from modelserver_runtime.access.caller import Usage
 from modelserver_runtime.storage import RedisStore, Script
 from modelserver_runtime.telemetry import Telemetry
 
@@ -33,6 +32,18 @@ end
 return 1
 """,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """The tokens of one request, as models have seen and made them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

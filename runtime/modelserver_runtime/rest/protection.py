@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.access.addresses import client_address
-from modelserver_runtime.access.caller import Usage
 from modelserver_runtime.access.guard import Arrival, Passage
+from modelserver_runtime.access.ledger import Usage
 from modelserver_runtime.access.limits import Decision, Unit, Verdict
 from modelserver_runtime.access.limits.charge import WINDOW_SECONDS
 from modelserver_runtime.access.principal import Scope as KeyScope
