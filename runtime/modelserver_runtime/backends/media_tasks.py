@@ -93,7 +93,7 @@ def _read_table(pipeline: Pipeline, inputs: Any, _: Parameters) -> Any:
 
 def _read_document(pipeline: Pipeline, inputs: Any, parameters: Parameters) -> Any:
     words = inputs["word_boxes"]
-    if words is None and str(pipeline.type).endswith("LayoutLM"):
+    if words is None and pipeline.model_type.name != "VisionEncoderDecoder":
         raise InvalidRequest(
             "The model reads words and their places, and this server recognises no characters; "
             "send word_boxes",

@@ -8,7 +8,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from modelserver_runtime.backends.base import TaskItem
 from modelserver_runtime.errors import InvalidRequest, RequestFailure, UnsupportedMedia
@@ -93,11 +93,11 @@ def _require_content_type(task: TaskDefinition, kind: str) -> None:
 async def _from_form(request: Request) -> PredictEnvelope:
     """Parts by name: `model`, `parameters` as JSON, the inputs' fields, and single parameters."""
     try:
-        form = await request.form(max_files=_MOST_PARTS, max_fields=_MOST_PARTS)
-    except MultiPartException as error:
-        raise InvalidRequest(f"The form cannot be read: {error.message}") from error
-    values = {name: await _values(form, name) for name in form if name != "model"}
-    model = form.get("model")
+        async with request.form(max_files=_MOST_PARTS, max_fields=_MOST_PARTS) as form:
+            values = {name: await _values(form, name) for name in form}
+    except HTTPException as error:
+        raise InvalidRequest(f"The form cannot be read: {error.detail}") from error
+    [model] = values.pop("model", [None])[:1]
     parameters = _object(values.pop("parameters", [b"{}"])[0])
     return PredictEnvelope(
         model=model if isinstance(model, str) else None, inputs=values, parameters=parameters
