@@ -10,7 +10,7 @@ from support.definition import install_definition
 ROWS = yaml.safe_load((Path(__file__).parent / "bad_yaml.yaml").read_text())
 GOOD_MODEL = {"model": {"uri": "hf://org/model"}}
 COLLECTION = "/apis/modelserver.dev/v1alpha1/namespaces/default/modelservers"
-ENOUGH_ROWS = 40
+ENOUGH_ROWS = 100
 
 
 @pytest.fixture(scope="module", autouse=True)
