@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from modelserver_runtime import errors
 from modelserver_runtime.app.application import create_app, create_context
 from modelserver_runtime.rest.errors import TABLE
 from modelserver_runtime.settings import Settings, Task
 from modelserver_runtime.settings.reference import render
+from modelserver_runtime.tasks import all_tasks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "runtime.md").read_text()
@@ -58,8 +60,15 @@ def test_every_metric_is_listed_with_its_kind(context):
 
 def test_every_task_is_listed():
     assert set(re.findall(r"`([A-Z]\w+)`", " ".join(row[0] for row in rows("Tasks")))) == {
-        str(task) for task in Task if task is not Task.AUTO
+        task.name for task in all_tasks()
     }
+
+
+def test_the_tasks_of_the_resource_are_those_of_the_runtime():
+    crd = yaml.safe_load((DOCS.parent / "crds" / "modelserver.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    names = schema["properties"]["spec"]["properties"]["model"]["properties"]["task"]["enum"]
+    assert set(names) == {Task.AUTO, *(task.name for task in all_tasks())}
 
 
 def test_every_error_is_listed_with_its_status():
