@@ -66,7 +66,8 @@ class Redis(ApiModel):
     url: Annotated[str, StringConstraints(max_length=512, pattern=_REDIS_URL)] = ""
     """Where Redis is, without a password: `redis://host:6379/0`, or `rediss://` for TLS."""
     secret_ref: RedisSecret | None = None
-    """The Secret that holds the URL instead, for one with a password."""
+    """The Secret that holds the URL instead, for one with a password. Pods read it when they
+    start."""
 
     rules = (
         Rule(
