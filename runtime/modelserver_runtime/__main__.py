@@ -1,4 +1,4 @@
-"""The command line: modelserver-runtime serve | fetch | resolve | discover | hardware | keys."""
+"""The command line: modelserver-runtime serve, fetch, resolve, discover, hardware, keys, bench."""
 
 import argparse
 import json
@@ -25,6 +25,7 @@ from modelserver_runtime.artifacts import (
     resolve,
     serve_progress,
 )
+from modelserver_runtime.bench.command import add_bench_flags, bench
 from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
 from modelserver_runtime.logs import install_logging
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
@@ -38,6 +39,7 @@ _HUB = "hf://"
 _TERMINATION_LOG = Path("/dev/termination-log")
 # The kubelet reads no more of a termination message.
 _LONGEST_MESSAGE_BYTES = 4096
+_FAILED_REQUESTS = 1
 _INTERRUPTED = 130
 _TERMINATED = 143
 _DESCRIPTION = """\
@@ -52,6 +54,7 @@ _COMMANDS = {
     "resolve": "say which commit a branch or tag of a model is",
     "discover": "list the tasks that models can be served for, with what they accept",
     "hardware": "list what there is to compute with, and why the rest is not usable",
+    "bench": "ask a server many times at once, and say how fast it is",
 }
 # What needs no settings: its only flag is --output.
 _INVENTORIES = {"discover": describe_tasks, "hardware": describe_hardware}
@@ -92,7 +95,11 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
     if command == "keys":
         _say(run_keys(flags, standard_input=sys.stdin, now=time.time()))
         return 0
-    settings = load_settings(**_settings_of(flags))
+    if command == "bench":
+        key = os.environ.get("OPENAI_API_KEY", "")
+        is_well = bench(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
+        return 0 if is_well else _FAILED_REQUESTS
+    settings = _settings_of(flags)
     install_logging(settings, sys.stderr)
     for sentence in unknown_variables(os.environ, Settings.model_fields):
         log.warning(sentence)
@@ -106,10 +113,13 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
     return 0
 
 
-def _settings_of(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_of(flags: Mapping[str, Any]) -> Settings:
     given = settings_given(flags)
-    model = given.pop("model", None)
-    return given if model is None else given | _model_settings(model)
+    model = str(given.pop("model", ""))
+    settings = load_settings(**_model_settings(model), **given) if model else load_settings(**given)
+    if not model.startswith(_HUB) or settings.served_name:
+        return settings
+    return settings.model_copy(update={"served_name": repository_of(model).rpartition("/")[2]})
 
 
 def _model_settings(model: str) -> dict[str, Any]:
@@ -121,7 +131,6 @@ def _model_settings(model: str) -> dict[str, Any]:
     return {
         "model_uri": model,
         "model_directory": cache / "modelserver" / repository.replace("/", "--"),
-        "served_name": os.environ.get(f"{PREFIX}SERVED_NAME") or repository.rpartition("/")[2],
     }
 
 
@@ -146,20 +155,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
+        if name == "bench":
+            add_bench_flags(commands.add_parser(name, help=text, description=_sentence(text)))
+            continue
         if name in _INVENTORIES:
-            inventory = commands.add_parser(name, help=text, description=text.capitalize())
+            inventory = commands.add_parser(name, help=text, description=_sentence(text))
             inventory.add_argument("--output", choices=("table", "json"), default="table")
             continue
         command = commands.add_parser(
             name,
             help=text,
             usage=f"modelserver-runtime {name} [--model MODEL] [settings]",
-            description=text[0].upper() + text[1:],
+            description=_sentence(text),
             epilog=_EPILOGUE,
         )
         _add_flags(command, name)
     add_keys_command(commands)
     return parser
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _add_flags(parser: argparse.ArgumentParser, command: str) -> None:
