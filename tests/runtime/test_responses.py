@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from modelserver_runtime.errors import ResourceNotFound
 from modelserver_runtime.rest.jobs.calls import Call
 from modelserver_runtime.rest.jobs.owner import Owner
+from modelserver_runtime.rest.jobs.responses import ResponseStore, StoredResponse
 from modelserver_runtime.rest.responding.progress import new_response
-from modelserver_runtime.rest.responding.store import ResponseStore, StoredResponse
 from modelserver_runtime.rest.responding.translation import messages_of
 from modelserver_runtime.rest.schemas.responses import ResponsesRequest
 from support.runtime_server import RunningServer, settings_for
@@ -250,7 +250,7 @@ def test_the_store_is_bounded_by_number_time_and_tenant(tmp_path, time):
 
 
 def test_the_store_is_bounded_by_size(tmp_path, time, monkeypatch):
-    monkeypatch.setattr("modelserver_runtime.rest.responding.store._MOST_BYTES", 1000)
+    monkeypatch.setattr("modelserver_runtime.rest.jobs.responses._MOST_BYTES", 1000)
     store = ResponseStore(settings_for(tmp_path), time)
     large, small = stored("", 1000), stored("", 1000)
     large.inputs = [{"text": "x" * 990}]

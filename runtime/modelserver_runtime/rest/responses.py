@@ -15,10 +15,10 @@ from modelserver_runtime.rest.errors import invalid_request
 from modelserver_runtime.rest.jobs.background import Job
 from modelserver_runtime.rest.jobs.calls import Call
 from modelserver_runtime.rest.jobs.owner import Owner
+from modelserver_runtime.rest.jobs.responses import StoredResponse
 from modelserver_runtime.rest.ownership import JobOwner
 from modelserver_runtime.rest.paging import page_of
 from modelserver_runtime.rest.responding.progress import ResponseProgress, new_response
-from modelserver_runtime.rest.responding.store import StoredResponse
 from modelserver_runtime.rest.responding.translation import (
     LOGPROBS,
     PARAMS,

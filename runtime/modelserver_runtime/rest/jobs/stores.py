@@ -6,7 +6,7 @@ from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.rest.jobs.background import BackgroundJobs
 from modelserver_runtime.rest.jobs.batches import Batches
 from modelserver_runtime.rest.jobs.files import FileStore
-from modelserver_runtime.rest.responding.store import ResponseStore
+from modelserver_runtime.rest.jobs.responses import ResponseStore
 from modelserver_runtime.settings import Settings
 
 
