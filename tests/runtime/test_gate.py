@@ -102,6 +102,16 @@ async def test_who_finds_a_place_does_not_wait_and_the_others_wait_for_one():
     assert world.turns.free == 2
 
 
+async def test_without_a_queue_there_are_places_but_nobody_waits_for_one():
+    world = World(waiting=0)
+    first = world.start("first", 10)
+    await settle()
+    with pytest.raises(Overloaded):
+        await world.visit()
+    await first
+    await world.visit()
+
+
 async def test_the_urgent_go_first_and_tenants_take_turns():
     world = World()
     first = world.start("first", 10)

@@ -134,7 +134,7 @@ def test_metrics_count_requests_and_tokens(causal_directory):
         assert metric(server, "modelserver_prompt_tokens_total") > 3
         assert metric(server, "modelserver_time_to_first_token_seconds_count") == 3
         assert metric(server, "modelserver_inter_token_seconds_count") == 9
-        assert metric(server, "modelserver_queue_seconds_count") == 3
+        assert metric(server, "modelserver_queue_seconds_count", priority="NORMAL") == 3
         assert metric(server, "modelserver_running") == 0
         assert metric(server, "modelserver_waiting") == 0
         assert metric(server, "modelserver_ready") == 1

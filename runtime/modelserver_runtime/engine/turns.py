@@ -125,6 +125,9 @@ class Turns:
     def ask(self, entry: Entry, owner: object) -> Waiter:
         """A waiter that may already have its turn; raises NoTurn when too many wait."""
         waiter = Waiter(entry, owner)
+        if not self._queue and entry.units <= self._free:
+            self._give(waiter, self.clock())
+            return waiter
         self._waiters[entry] = waiter
         displaced = self._queue.push(entry)
         if displaced is not None:
@@ -199,11 +202,14 @@ class Turns:
         now = self.clock()
         self._expire(now)
         while (entry := self._queue.pop(now, self._free)) is not None:
-            self._free -= entry.units
             waiter = self._waiters.pop(entry)
-            waiter.turn = Turn(self, entry, now)
-            self._running.add(waiter.turn)
+            self._give(waiter, now)
             waiter.wake()
+
+    def _give(self, waiter: Waiter, now: float) -> None:
+        self._free -= waiter.entry.units
+        waiter.turn = Turn(self, waiter.entry, now)
+        self._running.add(waiter.turn)
 
     def _expire(self, now: float) -> None:
         for entry in self._queue.expire(now):
