@@ -24,7 +24,7 @@ from modelserver_runtime.engine.request import Priority
 from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.rest.protection import PUBLIC, public_paths, scope_of
 from modelserver_runtime.settings import Settings, load_settings
-from support.access import KeySet, a_key_set, bearer
+from support.access import KeySet, SecretVolume, a_key_set, bearer, record
 from support.fake_model import CountingBackend, fake_model
 from support.runtime_server import RunningServer, running_server, settings_for
 from support.waiting import wait_until
@@ -327,6 +327,33 @@ def test_a_caller_sees_the_models_it_may_use(server, keys):
 
     assert seen(keys.user) == {"tiny", "also-tiny", "other"}
     assert seen(keys.other_model) == {"other"}
+
+
+async def test_no_route_tells_or_does_anything_with_a_model_that_a_key_may_not_use(tmp_path):
+    key, content = record(models=["other"], scopes=["inference", "models", "metrics"])
+    SecretVolume(tmp_path / "keys").write({"key": content})
+    app = app_of(
+        access_keys_directory=tmp_path / "keys",
+        served_name="tiny",
+        models=[{"name": "other", "directory": "/none"}],
+    )
+    bodies = {"model": "tiny", "inputs": "a", "prompt": "a", "input": "a", "text_input": "a"}
+    asked = set()
+    async with client_of(app) as client:
+        for path, operations in app.openapi()["paths"].items():
+            if "/admin/" in path or not ("{name}" in path or "/models" in path):
+                continue
+            for method in operations:
+                place = path.replace("{name}", "tiny").replace("{version}", "1")
+                response = await client.request(method, place, json=bodies, headers=bearer(key))
+                asked.add(path)
+                if response.status_code == 200:
+                    assert "tiny" not in response.text, f"{method} {path}"
+                elif "{" in path and "index" not in path:
+                    # A body may be wrong before its model is looked at; it says nothing then.
+                    refusals = {403} if method == "get" else {400, 403}
+                    assert response.status_code in refusals, f"{method} {path}: {response.text}"
+    assert {"/v1/models", "/v1/models/{name}", "/v2/models/{name}/infer", "/models"} <= asked
 
 
 # -- making and revoking -------------------------------------------------------------------------

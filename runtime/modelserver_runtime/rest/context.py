@@ -79,6 +79,17 @@ class ServerContext:
     def service(self) -> ModelService:
         return self.primary.service
 
+    @property
+    def usable_models(self) -> list[ServedModel]:
+        """Those that the caller may use."""
+        return [model for model in self.models if self.caller.may_use(model.names)]
+
+    def find(self, name: str) -> ServedModel:
+        """The model of this name, whether it is in memory or not; only if the caller may use it."""
+        model = self.models.find(name)
+        self.caller.require_model(model.names)
+        return model
+
     async def model(
         self, name: str | None, caller: ModelUser | None = None, *, deadline: float | None = None
     ) -> ServedModel:

@@ -13,7 +13,7 @@ from modelserver_runtime.rest.schemas.models import (
 
 
 def reports_of(context: ServerContext) -> ModelReports:
-    reports = [report_of(context, model) for model in context.models]
+    reports = [report_of(context, model) for model in context.usable_models]
     settings = context.settings
     return ModelReports(
         models=reports,

@@ -21,13 +21,13 @@ router = APIRouter()
 @router.get("/v1/models", tags=["OpenAI"])
 async def list_models(context: Context) -> ModelList:
     """Those that the caller may use."""
-    usable = [model for model in context.models if context.caller.may_use(model.names)]
-    return ModelList(data=[_card(context, model, name) for model in usable for name in model.names])
+    cards = [_card(context, model, name) for model in context.usable_models for name in model.names]
+    return ModelList(data=cards)
 
 
 @router.get("/v1/models/{name:path}", tags=["OpenAI"])
 async def retrieve_model(name: str, context: Context) -> ModelCard:
-    return _card(context, _find(context, name), name)
+    return _card(context, context.find(name), name)
 
 
 @router.get("/models", tags=["Models"])
@@ -40,7 +40,7 @@ async def describe_models(context: Context) -> ModelReports:
 async def load_model(body: ModelChoice, context: Context) -> LoadAnswer:
     """Returns when the model has answered once; at once if it is in memory."""
     began = context.clock()
-    model = _find(context, body.model)
+    model = context.find(body.model)
     was_loaded = model.is_in_memory
     await context.models.load(model, deadline=began + context.settings.model_load_timeout_seconds)
     return LoadAnswer(
@@ -51,15 +51,9 @@ async def load_model(body: ModelChoice, context: Context) -> LoadAnswer:
 @router.post("/models/unload", tags=["Models"], dependencies=[NeedsJson])
 async def unload_model(body: ModelChoice, context: Context) -> UnloadAnswer:
     """Waits for the model's requests; those that come meanwhile wait too, and load it again."""
-    model = _find(context, body.model)
+    model = context.find(body.model)
     was_loaded = await context.models.unload(model)
     return UnloadAnswer(model=report_of(context, model), was_loaded=was_loaded)
-
-
-def _find(context: ServerContext, name: str) -> ServedModel:
-    model = context.models.find(name)
-    context.caller.require_model(model.names)
-    return model
 
 
 def _card(context: ServerContext, model: ServedModel, name: str) -> ModelCard:

@@ -68,7 +68,7 @@ async def ready(context: Context) -> Response:
 
 @router.get("/v2/models")
 async def model_names(context: Context) -> ModelNames:
-    return ModelNames(models=[name for model in context.models for name in model.names])
+    return ModelNames(models=[name for model in context.usable_models for name in model.names])
 
 
 @router.get(f"{_VERSION}/ready", response_model=ModelReady, responses={503: {"model": ModelReady}})
@@ -146,7 +146,7 @@ async def generate(
 
 @router.post("/v2/repository/index")
 async def repository_index(context: Context, body: IndexRequest | None = None) -> list[IndexEntry]:
-    entries = [_entry(model, name) for model in context.models for name in model.names]
+    entries = [_entry(model, name) for model in context.usable_models for name in model.names]
     only_ready = body is not None and body.ready
     return [entry for entry in entries if entry.state == "READY" or not only_ready]
 
@@ -154,7 +154,7 @@ async def repository_index(context: Context, body: IndexRequest | None = None) -
 @router.post("/v2/repository/models/{name:path}/load")
 async def load_model(name: str, context: Context) -> dict[str, str]:
     """Returns when the model has answered once."""
-    model = context.models.find(name)
+    model = context.find(name)
     latest = context.clock() + context.settings.model_load_timeout_seconds
     await context.models.load(model, deadline=latest)
     return {}
@@ -162,12 +162,12 @@ async def load_model(name: str, context: Context) -> dict[str, str]:
 
 @router.post("/v2/repository/models/{name:path}/unload")
 async def unload_model(name: str, context: Context) -> dict[str, str]:
-    await context.models.unload(context.models.find(name))
+    await context.models.unload(context.find(name))
     return {}
 
 
 def _find(context: ServerContext, name: str, version: str | None = None) -> ServedModel:
-    model = context.models.find(name)
+    model = context.find(name)
     own = _version_of(model)
     if version is not None and version != own:
         raise ModelNotFound(
