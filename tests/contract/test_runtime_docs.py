@@ -10,6 +10,7 @@ import yaml
 
 from modelserver_runtime import errors
 from modelserver_runtime.app.application import create_app, create_context
+from modelserver_runtime.observability.aliases import ALIASES
 from modelserver_runtime.rest.errors import TABLE
 from modelserver_runtime.settings import Settings, Task
 from modelserver_runtime.settings.reference import render
@@ -55,7 +56,14 @@ def test_every_metric_is_listed_with_its_kind(context):
         for metric in context.telemetry.registry.collect()
         if metric.name.startswith("modelserver_")
     ]
-    assert [row[:2] for row in rows("Metrics")] == found
+    listed = [row[:2] for row in rows("Metrics") if row[0].startswith("`modelserver_")]
+    assert sorted(listed) == sorted(found)
+
+
+def test_every_alias_is_listed():
+    names = re.findall(r"`((?:hf_server_|vllm:)\w+)`", section("Metrics"))
+    known = {alias.name for aliases in ALIASES.values() for alias in aliases}
+    assert {name.removesuffix("_total") for name in names} == known
 
 
 def test_every_task_is_listed():
