@@ -24,6 +24,7 @@ _SEED = 9000
 _PROMISE = 10
 # Requests of one measurement: about as long for each kind, and every batch of 32 can be full.
 _REQUESTS = {Ability.CLASSIFICATION: 96, Ability.EMBEDDINGS: 96, Ability.GENERATION: 32}
+_WARM_UP = 8
 _SMALL_FACTOR = 4  # small encoders answer so much faster
 
 _COMMON = {"cache_max_entries": 0, "max_loaded_models": len(KINDS), "log_level": "warning"}
@@ -133,7 +134,7 @@ async def _start(
 
 async def _warm_up(client: Client) -> None:
     for kind in KINDS:
-        path, bodies = _load(kind, count=CONCURRENCY, seed=0)
+        path, bodies = _load(kind, count=_WARM_UP, seed=0)
         await client.post_all(path, bodies, concurrency=CONCURRENCY)
 
 
