@@ -248,7 +248,7 @@ def test_two_processes_on_one_redis_share_a_limit(redis_server):
         limit_process.start(redis_server.url, Algorithm.SLIDING_WINDOW, limit=40, attempts=60)
         for _ in range(2)
     ]
-    admitted = [int(process.communicate(timeout=60)[0]) for process in processes]
+    admitted = [int(process.communicate(timeout=250)[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sum(admitted) == 40
 
