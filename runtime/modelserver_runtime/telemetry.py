@@ -237,13 +237,13 @@ class _Families:
             _REQUEST_BUCKETS,
         )
         self.batch_cost = self._counter(
-            "modelserver_batch_cost", "Inputs that were computed, by their lengths"
+            "modelserver_batch_cost", "Inputs that were computed, by their lengths with padding"
         )
         self.batch_padding = self._counter(
             "modelserver_batch_padding", "Of batch_cost, what only made inputs equally long"
         )
         self.duplicates = self._counter(
-            "modelserver_duplicate_inputs", "Inputs that were computed once for several"
+            "modelserver_duplicate_inputs", "Inputs that were not computed, as an equal one was"
         )
 
     def _define_life(self) -> None:

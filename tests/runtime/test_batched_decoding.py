@@ -15,7 +15,6 @@ from modelserver_runtime.backends.base import (
     SamplingParameters,
     SequenceSpec,
     TokenOutput,
-    Work,
 )
 from modelserver_runtime.backends.causal_lm import CausalLanguageModel
 from modelserver_runtime.backends.detection import identify
@@ -64,7 +63,7 @@ def outputs_of(
     pending = {spec.sequence_id: (at, spec) for at, spec in _joined(arrivals, specs)}
     step = 0
     while pending or scheduler.has_work:
-        for at, spec in [entry for entry in pending.values() if entry[0] <= step]:
+        for spec in [spec for at, spec in pending.values() if at <= step]:
             backend.add(spec)
             scheduler.add(spec, deadline=FAR)
             del pending[spec.sequence_id]
@@ -128,7 +127,8 @@ def test_every_composition_gives_each_sequence_what_it_gets_alone(backend, drawn
 
 def test_many_sequences_at_once_are_the_same_as_one_after_the_other(backend):
     chooser = random.Random(5)
-    prompts = [[chooser.randrange(1, 300) for _ in range(chooser.randrange(1, 30))] for _ in range(33)]
+    lengths = [chooser.randrange(1, 30) for _ in range(33)]
+    prompts = [[chooser.randrange(1, 300) for _ in range(length)] for length in lengths]
     specs = specs_of(prompts, [GREEDY] * len(prompts))
     assert outputs_of(backend, specs, together=33) == outputs_of(backend, specs, together=1)
 
@@ -136,11 +136,10 @@ def test_many_sequences_at_once_are_the_same_as_one_after_the_other(backend):
 def test_a_sequence_whose_numbers_are_none_fails_alone(backend, monkeypatch):
     specs = specs_of([[1, 2], [3, 4], [5, 6]], [GREEDY] * 3)
     alone = outputs_of(backend, specs, together=1)
-    sampler = {index: spec for index, spec in enumerate(specs)}
     original = backend._sampled
 
     def broken(sequence: Any, row: torch.Tensor) -> TokenOutput:
-        is_second = sequence.spec is sampler[1]
+        is_second = sequence.spec is specs[1]
         return original(sequence, row * torch.nan if is_second else row)
 
     monkeypatch.setattr(backend, "_sampled", broken)
@@ -182,8 +181,6 @@ def test_a_step_that_breaks_off_half_way_is_done_again_one_by_one(backend, monke
         del hidden, args, kwargs
         raise RuntimeError("could not allocate memory")
 
-    prompts_done = backend._step_one
-    monkeypatch.setattr(backend, "_step_one", lambda *args: prompts_done(*args))
     monkeypatch.setattr(last, "forward", _only_for_decoding(sometimes_broken, forward))
     assert outputs_of(backend, specs, together=3) == alone
     assert calls["together"] > 3

@@ -140,9 +140,7 @@ class Model:
 
 
 def steps_of(model: Model, *, items: int = 32) -> BatchSteps[int, Work]:
-    rules = BatchRules(
-        limits=BatchLimits(max_items=items, max_cost=100_000), max_wait_seconds=0.01
-    )
+    rules = BatchRules(limits=BatchLimits(max_items=items, max_cost=100_000), max_wait_seconds=0.01)
     return BatchSteps(model.run, rules, Telemetry().of("test", "test"), time.monotonic)
 
 

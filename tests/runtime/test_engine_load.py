@@ -1,4 +1,4 @@
-"""Engines under load: three tenants, four priorities, cancels and deadlines; nothing is mixed up."""
+"""Engines under load: three tenants, four priorities, cancels, deadlines; nothing is mixed up."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The gate, in simulated time: turns, refusals with exact times to come back, circuits, watchdog."""
+"""The gate in simulated time: turns, refusals with times to come back, circuits, watchdog."""
 
 import asyncio
 import time

@@ -128,7 +128,7 @@ class CausalLanguageModel:
 
     @torch.inference_mode()
     def _decode(self, sequences: Sequence[_Sequence]) -> Iterator[TokenOutput]:
-        """One token of each; if that breaks off, of each alone, so that only the one at fault fails."""
+        """One token of each; if that breaks off, of each alone, so that one fails alone."""
         lengths = [sequence.computed for sequence in sequences]
         try:
             logits = ragged_step(

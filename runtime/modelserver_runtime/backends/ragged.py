@@ -43,13 +43,14 @@ class _RaggedCache(Cache):
         keys, values = _Rows(), _Rows()
         for row, cache in enumerate(self._caches):
             each = slice(row, row + 1)
-            key, value = cache.layers[layer_idx].update(key_states[each], value_states[each])
+            layer: Any = cache.layers[layer_idx]
+            key, value = layer.update(key_states[each], value_states[each])
             keys.append(key)
             values.append(value)
         return keys, values
 
 
-def _attention(  # noqa: PLR0917  the interface of transformers
+def _attention(
     module: nn.Module, query: Tensor, key: Any, value: Any, attention_mask: Any, **options: Any
 ) -> tuple[Tensor, None]:
     if not isinstance(key, _Rows):
@@ -81,7 +82,7 @@ def use_ragged_steps(model: PreTrainedModel) -> bool:
 
 
 def _may_be_ragged(model: PreTrainedModel) -> bool:
-    """Experts are computed with as many rows as choose them; some layers keep no keys and values."""
+    """Experts are computed with as many rows as choose them; some layers keep no keys."""
     config = model.config.get_text_config(decoder=True)
     has_experts = any("expert" in name and name[0] != "_" for name in vars(config))
     is_sdpa = config._attn_implementation == "sdpa"  # noqa: SLF001  as above
@@ -149,7 +150,8 @@ def ragged_step(
 
 def undo_step(cache: DynamicCache, tokens: int) -> bool:
     """After a step that broke off: forgets what it left behind; False where that cannot be."""
-    for layer in cache.layers:
+    layers: Sequence[Any] = cache.layers
+    for layer in layers:
         surplus = layer.get_seq_length() - tokens
         if surplus <= 0:
             continue

@@ -30,7 +30,7 @@ from modelserver_runtime.errors import TaskNotSupported
 from modelserver_runtime.settings import QueueScope, Settings, Task
 from modelserver_runtime.telemetry import ModelTelemetry
 
-_ROUTES = {
+_ROUTES: Mapping[str, str] = {
     Task.TEXT_GENERATION: "/v1/chat/completions, /v1/completions and /generate",
     Task.EMBEDDINGS: "/v1/embeddings",
 }
