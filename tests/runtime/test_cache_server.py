@@ -88,6 +88,19 @@ def test_a_stored_answer_streams_in_the_same_chunks(server):
     assert cached == other[-1]["usage"]["prompt_tokens"]
 
 
+def test_one_stream_says_nothing_about_another(server):
+    for _ in range(2):
+        chat(server, "streamed twice", stream=True)
+    hit = chat(server, "streamed twice", stream=True)
+    assert (hit.headers["x-cache"], hit.headers["age"]) == ("hit", "0")
+    miss = chat(server, "streamed once", stream=True)
+    assert (miss.headers["x-cache"], "age" in miss.headers) == ("miss", False)
+    refused = {"cache-control": "no-store"}
+    bypassed = chat(server, "streamed once", refused, stream=True)
+    assert bypassed.headers.get_list("x-cache") == ["bypass"]
+    assert bypassed.headers["cache-control"] == "no-cache"
+
+
 def test_a_stream_and_a_whole_answer_are_one(server):
     whole = chat(server, "one answer")
     streamed = chat(server, "one answer", stream=True)

@@ -35,7 +35,9 @@ class CacheLayer:
         return CachedGeneration(engine, self._calls(engine.open, GENERATION_RULES))
 
     def embeddings(self, engine: Answerer[EmbeddingItem]) -> Answerer[EmbeddingItem]:
-        rules = item_rules(tokens_of=lambda item: len(item.token_ids), repeats=lambda _: True)
+        rules: CallRules[EmbeddingItem, ItemAnswer] = item_rules(
+            tokens_of=lambda item: len(item.token_ids), repeats=lambda _: True
+        )
         return self._items(engine, BytesForm(), rules)
 
     def tasks(self, engine: Answerer[TaskItem]) -> Answerer[TaskItem]:

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.cache.exchange import Directives, Exchange, Outcome, exchanging
 from modelserver_runtime.timing import current_request
+
+type RawHeaders = list[tuple[bytes, bytes]]
 
 _SAMPLED = "x-cache-sampled"
 _FIRST_BAD_STATUS = 400
@@ -27,7 +29,8 @@ class Caching:
 
             async def forward(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    _say(exchange, message)
+                    # A copy: the message may be a constant of the application.
+                    message = {**message, "headers": _with_outcome(exchange, message)}
                 await send(message)
 
             await self._app(scope, receive, forward)
@@ -56,19 +59,20 @@ def _seconds(value: str | None) -> float:
     return float(value or 0) if is_number else math.inf
 
 
-def _say(exchange: Exchange, message: Message) -> None:
+def _with_outcome(exchange: Exchange, message: Message) -> RawHeaders:
+    headers: RawHeaders = list(message.get("headers", ()))
     outcome = exchange.outcome
     if outcome is None:
-        return
-    headers = MutableHeaders(scope=message)
-    headers["x-cache"] = outcome
+        return headers
     if (timing := current_request.get()) is not None:
         timing.cache = outcome
+    headers.append((b"x-cache", outcome.encode()))
     is_good = message["status"] < _FIRST_BAD_STATUS
     if outcome is Outcome.HIT and is_good:
-        headers["age"] = str(int(exchange.age_seconds))
+        headers.append((b"age", b"%d" % exchange.age_seconds))
     # A stream has its own, against proxies that would collect it.
-    if "cache-control" not in headers:
+    if not any(name == b"cache-control" for name, _ in headers):
         is_kept = is_good and outcome is not Outcome.BYPASS
-        left = int(exchange.seconds_left)
-        headers["cache-control"] = f"private, max-age={left}" if is_kept else "no-store"
+        control = b"private, max-age=%d" % exchange.seconds_left if is_kept else b"no-store"
+        headers.append((b"cache-control", control))
+    return headers
