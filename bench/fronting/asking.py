@@ -70,9 +70,12 @@ class Client:
             for index, body in waiting:
                 replies[index] = await self.post(path, body)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(ask_one_after_another())
+        tasks = [asyncio.create_task(ask_one_after_another()) for _ in range(concurrency)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         return [reply for reply in replies if reply is not None]
 
     async def metric(self, name: str, **labels: str) -> float:

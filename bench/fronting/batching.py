@@ -5,14 +5,14 @@ Both processes hold the same six models; one of them is asked at a time, in turn
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
 from bench.fronting.asking import Client, client_of
 from bench.fronting.folders import BASE, KINDS, LLAMA, Ability, Kind, make_missing
 from bench.fronting.parts import Round, Say, at_least, middle
-from bench.fronting.roofline import Roofline, measure_roofline
+from bench.fronting.roofline import Load, Roofline, best_of, measure_roofline
 from bench.fronting.serving import Served, extra, runtime
 from bench.serving import words
 
@@ -20,6 +20,7 @@ CONCURRENCY = 32
 _TEXT_TOKENS = 32
 _OUTPUT_TOKENS = 32
 _SEED = 9000
+_RATIO = "ratio_batched_to_unbatched_c32"
 # What the project promises of batching, where the machine allows it.
 _PROMISE = 10
 # Requests of one measurement: about as long for each kind, and every batch of 32 can be full.
@@ -27,7 +28,21 @@ _REQUESTS = {Ability.CLASSIFICATION: 96, Ability.EMBEDDINGS: 96, Ability.GENERAT
 _WARM_UP = 8
 _SMALL_FACTOR = 4  # small encoders answer so much faster
 
-_COMMON = {"cache_max_entries": 0, "max_loaded_models": len(KINDS), "log_level": "warning"}
+_TOKENS = {
+    Ability.CLASSIFICATION: Load(text_tokens=_TEXT_TOKENS),
+    Ability.EMBEDDINGS: Load(text_tokens=_TEXT_TOKENS),
+    Ability.GENERATION: Load(text_tokens=_TEXT_TOKENS, output_tokens=_OUTPUT_TOKENS),
+}
+
+# The last of 32 waits for all others where nothing is batched, which is no failure here.
+_PATIENCE_SECONDS = 600
+_COMMON = {
+    "cache_max_entries": 0,
+    "max_loaded_models": len(KINDS),
+    "log_level": "warning",
+    "queue_timeout_seconds": _PATIENCE_SECONDS,
+    "request_timeout_seconds": _PATIENCE_SECONDS,
+}
 BATCHED = {**_COMMON, "max_batch_size": CONCURRENCY, "max_running_sequences": CONCURRENCY}
 UNBATCHED = {**_COMMON, "max_batch_size": 1, "max_running_sequences": 1}
 
@@ -39,17 +54,10 @@ class _Server:
 
 
 class Batching:
-    bounds: Mapping[str, Any] = {
-        f"ratio_batched_to_unbatched_c32_{kind.name}": at_least(_PROMISE) for kind in KINDS
-    }
-
-    def __init__(self) -> None:
-        self._roofline: Roofline | None = None
+    bounds: Mapping[str, Any] = {f"{_RATIO}_{kind.name}": at_least(_PROMISE) for kind in KINDS}
 
     async def measure(self, rounds: int, say: Say) -> Sequence[Round]:
         await make_missing(KINDS)
-        self._roofline = await measure_roofline()
-        say(f"batching: {self._roofline}")
         async with contextlib.AsyncExitStack() as stack:
             servers = [
                 await _start(stack, name, settings)
@@ -59,66 +67,66 @@ class Batching:
                 await _warm_up(server.client)
             found: list[Round] = []
             for number in range(1, rounds + 1):
-                found += await _round(servers, number, say)
+                machine = await measure_roofline()
+                say(f"batching, round {number}: {machine}")
+                about = {"part": "batching", "round": number, **asdict(machine)}
+                found += [about | one for one in await _round(servers, number, say)]
             return found
 
     def figures(self, rounds: Sequence[Round]) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        for kind in KINDS:
-            of_kind = [one for one in rounds if one["model"] == kind.name]
-            figures[f"ratio_batched_to_unbatched_c32_{kind.name}"] = middle(of_kind, "ratio")
-        ratios = list(figures.values())
-        figures["ratio_batched_to_unbatched_c32_best"] = max(ratios)
-        figures["ratio_batched_to_unbatched_c32_worst"] = min(ratios)
-        for kind in KINDS:
-            of_kind = [one for one in rounds if one["model"] == kind.name]
-            for name in ("batched", "unbatched"):
-                key = f"requests_per_second_{name}_c32_{kind.name}"
-                figures[key] = middle(of_kind, name)
-        return figures | self._limits()
-
-    def _limits(self) -> dict[str, float]:
-        roofline = self._roofline
-        if roofline is None:
-            return {}
-        limits = {
-            f"limit_of_ratio_c32_{kind.name}": round(
-                roofline.limit(kind, tokens=_tokens_together(kind), batch=CONCURRENCY), 2
-            )
-            for kind in KINDS
+        of_kinds = {kind: [one for one in rounds if one["model"] == kind.name] for kind in KINDS}
+        ratios = {_ratio(kind): middle(found, "ratio") for kind, found in of_kinds.items()}
+        figures = {
+            **ratios,
+            f"{_RATIO}_best": max(ratios.values()),
+            f"{_RATIO}_worst": min(ratios.values()),
         }
-        return {
-            **limits,
-            "machine_float32_gflops": roofline.float32_gflops,
-            "machine_bfloat16_gflops": roofline.bfloat16_gflops,
-            "machine_read_gigabytes_per_second": roofline.read_gigabytes_per_second,
-        }
+        machine = best_of([_machine_of(one) for one in rounds])
+        for kind, found in of_kinds.items():
+            batched, unbatched = middle(found, "batched"), middle(found, "unbatched")
+            limit = machine.requests_per_second(kind, _TOKENS[kind.ability], batch=CONCURRENCY)
+            figures |= {
+                f"requests_per_second_batched_c32_{kind.name}": batched,
+                f"requests_per_second_unbatched_c32_{kind.name}": unbatched,
+                f"limit_of_requests_per_second_{kind.name}": float(f"{limit:.4g}"),
+                _limit_of_ratio(kind): float(f"{limit / unbatched:.3g}"),
+            }
+        return figures | {f"machine_{name}": value for name, value in asdict(machine).items()}
 
     def remarks(self, figures: Mapping[str, float]) -> Iterable[str]:
         yield (
             f"Batching: texts of {_TEXT_TOKENS} words, all different; answers of {_OUTPUT_TOKENS} "
             f"tokens; {CONCURRENCY} requests at a time of one server at a time. limit_of_ratio is "
-            "what a roofline of this machine (matrices of 2048, a gigabyte read) allows: a batch "
-            "saves reading weights and no computing, so an encoder, which computes all tokens of "
-            "a text with each weight that it reads, gains little on a CPU."
+            "how much faster than unbatched a batch would be that reaches the roofline of this "
+            "machine (the best matrix product and the best read of a gigabyte) and does nothing "
+            "else: a batch saves reading weights and starting threads, and no computing; an "
+            "encoder computes with each weight for all tokens of a text already."
         )
-        missed = [kind.name for kind in KINDS if figures[_ratio(kind)] < _PROMISE]
-        forbidden = [name for name in missed if figures[f"limit_of_ratio_c32_{name}"] < _PROMISE]
+        missed = [kind for kind in KINDS if figures[_ratio(kind)] < _PROMISE]
+        forbidden = [kind for kind in missed if figures[_limit_of_ratio(kind)] < _PROMISE]
         if forbidden:
-            yield f"Ten times is beyond that limit for {', '.join(forbidden)}."
-        if others := [name for name in missed if name not in forbidden]:
+            yield f"Ten times is beyond that limit for {_names(forbidden)}."
+        if others := [kind for kind in missed if kind not in forbidden]:
             yield (
-                f"For {', '.join(others)} the limit would allow it; the rest is attention, "
-                "sampling and HTTP, which no batch shares."
+                f"For {_names(others)} the limit would allow it; the rest is attention, "
+                "sampling, matrices that are too small for the roofline, and HTTP."
             )
 
 
+def _names(kinds: Iterable[Kind]) -> str:
+    return ", ".join(kind.name for kind in kinds)
+
+
+def _machine_of(one: Round) -> Roofline:
+    return Roofline(**{name: one[name] for name in Roofline.__slots__})
+
+
+def _limit_of_ratio(kind: Kind) -> str:
+    return f"limit_of_ratio_c32_{kind.name}"
+
+
 def _ratio(kind: Kind) -> str:
-    return f"ratio_batched_to_unbatched_c32_{kind.name}"
-
-
-def _tokens_together(kind: Kind) -> int:
-    return 1 if kind.ability is Ability.GENERATION else _TEXT_TOKENS
+    return f"{_RATIO}_{kind.name}"
 
 
 async def _start(
@@ -149,8 +157,7 @@ async def _round(servers: Sequence[_Server], number: int, say: Say) -> list[Roun
             f"batching, round {number}, {kind.name}: {speeds['batched']:.1f} against "
             f"{speeds['unbatched']:.1f} requests/s, ratio {ratio:.2f}"
         )
-        about = {"part": "batching", "round": number, "model": kind.name}
-        found.append({**about, **speeds, "ratio": ratio})
+        found.append({"model": kind.name, **speeds, "ratio": ratio})
     return found
 
 

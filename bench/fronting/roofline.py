@@ -1,25 +1,34 @@
 """`python -m bench.fronting.roofline`: what this machine computes and reads at most, as JSON.
 
-A batch of 32 can only be faster than 32 single computations where reading the weights takes longer
-than computing with them; how much faster is decided by these numbers, and not by any server.
+No batch is computed faster than that. What one request gains by the others of its batch is at most
+the distance from this limit to what it takes alone.
 """
 
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from bench.fronting.folders import Ability, Kind
 
-_MATRIX = 2048
+# Rows, columns and depth: a large matrix, and that of a batch of 32 texts in an encoder's layer.
+_SHAPES = ((2048, 2048, 2048), (1024, 3072, 768))
 _READ_BYTES = 1 << 30
 _SECONDS = 1.0
 _VOCABULARY = 32_000
 _GENERATED_BYTES = 2  # bf16
 _ENCODED_BYTES = 4  # float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Tokens of one request; an encoder has no `output_tokens`."""
+
+    text_tokens: int
+    output_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +39,21 @@ class Roofline:
     bfloat16_gflops: float
     read_gigabytes_per_second: float
 
-    def limit(self, kind: Kind, *, tokens: int, batch: int) -> float:
-        """How much faster a batch can be than its items one by one.
+    def requests_per_second(self, kind: Kind, load: Load, *, batch: int) -> float:
+        """Of full batches: first all texts, then, while it generates, a token of each at a time."""
+        first = self._seconds(kind, tokens=batch * load.text_tokens)
+        following = max(0, load.output_tokens - 1) * self._seconds(kind, tokens=batch)
+        return batch / (first + following)
 
-        `tokens` are those that one item computes together: its text, or 1 while it generates.
-        """
+    def _seconds(self, kind: Kind, *, tokens: int) -> float:
+        """Each weight is read once, and computed with for every token."""
         parameters = _parameters_read(kind)
         is_generating = kind.ability is Ability.GENERATION
         gflops = self.bfloat16_gflops if is_generating else self.float32_gflops
         width = _GENERATED_BYTES if is_generating else _ENCODED_BYTES
         computing = 2 * parameters * tokens / (gflops * 1e9)
         reading = width * parameters / (self.read_gigabytes_per_second * 1e9)
-        return max(computing, reading) / max(computing, reading / batch)
+        return max(computing, reading)
 
 
 def _parameters_read(kind: Kind) -> int:
@@ -50,6 +62,13 @@ def _parameters_read(kind: Kind) -> int:
     layers = size.layers * (4 * size.hidden**2 + 2 * size.hidden * size.inner)
     has_output_layer = kind.ability is Ability.GENERATION
     return layers + (size.hidden * _VOCABULARY if has_output_layer else 0)
+
+
+def best_of(found: Sequence[Roofline]) -> Roofline:
+    """A limit is what was reached, not what is usual."""
+    return Roofline(
+        **{name: max(getattr(one, name) for one in found) for name in Roofline.__slots__}
+    )
 
 
 async def measure_roofline() -> Roofline:
@@ -67,8 +86,11 @@ def main() -> int:
     import torch  # noqa: PLC0415  the classes above are for processes without it
 
     def gflops(dtype: Any) -> float:
-        left, right = (torch.rand(_MATRIX, _MATRIX).to(dtype) for _ in range(2))
-        return 2 * _MATRIX**3 / _fastest(lambda: left @ right) / 1e9
+        return max(gflops_of(dtype, *shape) for shape in _SHAPES)
+
+    def gflops_of(dtype: Any, rows: int, columns: int, depth: int) -> float:
+        left, right = torch.rand(rows, depth).to(dtype), torch.rand(depth, columns).to(dtype)
+        return 2 * rows * columns * depth / _fastest(lambda: left @ right) / 1e9
 
     numbers = torch.ones(_READ_BYTES // 4)
     found = Roofline(
@@ -81,7 +103,7 @@ def main() -> int:
 
 
 def _fastest(work: Callable[[], object]) -> float:
-    """Seconds of the best of the repetitions: a limit is what was reached, not what is usual."""
+    """Seconds of the best of the repetitions."""
     work()
     began, best = perf_counter(), float("inf")
     while perf_counter() - began < _SECONDS:
