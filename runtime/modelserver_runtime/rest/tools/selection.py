@@ -97,10 +97,10 @@ def reader_of(
 
     The description in the model's own files goes first, except where a grammar has forced calls.
     """
-    text = tokenizer.decode(prompt, skip_special_tokens=False)
     tools = [{"function": function.model_dump()} for function in selection.offered]
-    if selection.forced or tokenizer.response_parser(text, tools) is None:
+    if selection.forced or tokenizer.response_parser("", tools) is None:
         return selection.make_reader, selection.needs_marks
+    text = tokenizer.decode(prompt, skip_special_tokens=False)
 
     def make() -> AnswerReader:
         parser = tokenizer.response_parser(text, tools)
