@@ -33,12 +33,12 @@ class StoredModels:
     def estimate_bytes(self, settings: Settings) -> int:
         return self.sizes[settings.api_name]
 
-    def free_bytes(self, device: str) -> int:
+    def free_bytes(self, _: str) -> int:
         return self.free
 
     def release(self) -> None: ...
 
-    async def load(self, settings: Settings, progress: Progress) -> LoadedModel:
+    async def load(self, settings: Settings, _: Progress) -> LoadedModel:
         self.loads.append(settings.api_name)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

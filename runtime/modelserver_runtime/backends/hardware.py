@@ -35,5 +35,5 @@ def missing(kind: str, reason: str) -> list[Device]:
 
 
 def detect(detectors: Sequence[Detector]) -> tuple[Device, ...]:
-    """Devices of every kind, in the order of the detectors; a kind that is not there has one too."""
+    """Devices of every kind, in the detectors' order; a kind that is not there has one too."""
     return tuple(device for detector in detectors for device in detector())

@@ -56,7 +56,7 @@ def _named(wanted: str, found: Sequence[Device]) -> Iterator[Device]:
     of_kind = [device for device in found if device.kind == kind]
     for device in of_kind:
         # A kind that is not there has one entry, which says why.
-        if not which or device.name == wanted or device.name == kind:
+        if not which or device.name in {wanted, kind}:
             yield device
 
 

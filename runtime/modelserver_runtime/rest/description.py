@@ -70,5 +70,5 @@ def _parameters(schema: TaskSchema) -> Any:
 
 
 def _answer(name: str, schema: TaskSchema) -> type[BaseModel]:
-    own_name: Any = Literal[name]  # type: ignore[valid-type]  # a type made at run time
+    own_name: Any = Literal[name]  # a type made at run time
     return create_model(f"{name}Prediction", task=(own_name, name), output=(schema.answer, ...))
