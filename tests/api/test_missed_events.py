@@ -171,8 +171,9 @@ def test_a_ghost_gets_no_children_even_before_it_is_found_out(servers, proxy, ch
     seen = len(proxy.seen)
     servers.delete("chat")
     servers.wait_gone("chat")
-    made = [str(w) for w in proxy.writes(seen) if w.succeeded and w.request.resource != "pods"]
-    assert made == []
+    made = [w for w in proxy.writes(seen) if w.succeeded]
+    # The last news of a living server may still have been on their way.
+    assert [str(w) for w in made if w.request.resource not in {"pods", "modelservers"}] == []
     assert servers.child_names("chat") == []
 
 
