@@ -15,8 +15,8 @@ from devcluster.paths import ClusterFolder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = ClusterFolder(tmp_path / "cluster")
+def folder(short_path):
+    folder = ClusterFolder(short_path / "cluster")
     for path in (folder.logs, folder.processes):
         path.mkdir(parents=True)
     yield folder
