@@ -74,8 +74,38 @@ def is_alive(identity: Identity | None) -> bool:
 
 
 def running(folder: ClusterFolder, program: str) -> Identity | None:
+    """The program, if it runs; one that was killed is waited for until it has let go of its ports.
+
+    Its first thread may be gone, which makes it a zombie, while other threads still hold them.
+    """
     identity = recorded(folder.process(program))
-    return identity if is_alive(identity) else None
+    if is_alive(identity):
+        return identity
+    if identity is not None:
+        _wait_for_last_thread(identity)
+    return None
+
+
+def _wait_for_last_thread(identity: Identity) -> None:
+    threads = Path(f"/proc/{identity.pid}/task")
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while _threads_besides_the_first(threads) and time.monotonic() < deadline:
+        if is_another(identity):
+            return
+        time.sleep(_POLL_SECONDS / 10)
+
+
+def _threads_besides_the_first(threads: Path) -> bool:
+    try:
+        return sum(1 for _ in threads.iterdir()) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def is_another(identity: Identity) -> bool:
+    """Whether a later process has got the pid."""
+    now = identity_of(identity.pid)
+    return now is not None and now != identity
 
 
 def start(

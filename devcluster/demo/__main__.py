@@ -83,6 +83,9 @@ def prepare_model(kubectl: Kubectl, runtime_image: str) -> str:
     if model.hub_answers():
         console.print("      the model hub answers: a small instruct model is fetched from it")
         return model.example("quickstart-hub.yaml")
+    if model.is_trained(kubectl, NAMESPACE):
+        console.print("      no model hub from here: the small model trained before is served")
+        return model.example("quickstart.yaml")
     console.print("      no model hub from here: a small model is trained in the cluster")
     model.train_in_cluster(kubectl, NAMESPACE, runtime_image)
     return model.example("quickstart.yaml")

@@ -34,11 +34,10 @@ def train_in_cluster(kubectl: Kubectl, namespace: str, image: str) -> None:
 
     A Job with the same scripts is waited for, or found complete; another one is replaced.
     """
-    job = kubectl.get("-n", namespace, "job", JOB) or {}
-    is_same = job.get("metadata", {}).get("annotations", {}).get(INPUTS) == _inputs()
-    if is_same and _has_condition(job, "Complete"):
+    job = _job_of_same_scripts(kubectl, namespace)
+    if _has_condition(job, "Complete"):
         return
-    if not is_same or _has_condition(job, "Failed"):
+    if not job or _has_condition(job, "Failed"):
         _start(kubectl, namespace, image)
     kubectl.run(
         "-n", namespace, "wait", "pod", "-l", f"job-name={JOB}", "--timeout=300s",
@@ -46,6 +45,16 @@ def train_in_cluster(kubectl: Kubectl, namespace: str, image: str) -> None:
     )  # fmt: skip
     kubectl.stream("-n", namespace, "logs", "-f", f"job/{JOB}")
     kubectl.run("-n", namespace, "wait", f"job/{JOB}", "--for=condition=Complete", "--timeout=60s")
+
+
+def is_trained(kubectl: Kubectl, namespace: str) -> bool:
+    return _has_condition(_job_of_same_scripts(kubectl, namespace), "Complete")
+
+
+def _job_of_same_scripts(kubectl: Kubectl, namespace: str) -> dict[str, Any]:
+    job = kubectl.get("-n", namespace, "job", JOB) or {}
+    is_same = job.get("metadata", {}).get("annotations", {}).get(INPUTS) == _inputs()
+    return job if is_same else {}
 
 
 def _start(kubectl: Kubectl, namespace: str, image: str) -> None:

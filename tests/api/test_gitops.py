@@ -36,7 +36,7 @@ def test_replacing_a_resource_by_itself_changes_nothing(servers, kubectl, operat
     servers.patch("chat", {"replicas": 1})
     wait_until(lambda: servers.snapshot("chat") == before, timeout=20, what="as it was")
     assert _uids(servers) == uids
-    written = {write.request.resource for write in operator.proxy.writes(seen)}
+    written = {write.request.resource for write in operator.proxy.writes(seen, servers.namespace)}
     assert written <= {"deployments", "poddisruptionbudgets", "pods", "modelservers", "events"}
 
 

@@ -32,7 +32,7 @@ def test_a_server_deleted_while_the_operator_is_down_leaves_nothing(servers, ope
     servers.create("later")
     servers.wait_settled("later")
     assert servers.child_names("chat") == []
-    names = {write.request.name for write in operator.proxy.writes(seen)}
+    names = {write.request.name for write in operator.proxy.writes(seen, servers.namespace)}
     assert not any(name == "chat" or name.startswith("chat-") for name in names)
 
 

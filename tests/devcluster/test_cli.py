@@ -8,9 +8,9 @@ from devcluster.record import Mode
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("DEVCLUSTER_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+def home(short_path, monkeypatch):
+    monkeypatch.setenv("DEVCLUSTER_HOME", str(short_path / "home"))
+    return short_path / "home"
 
 
 @pytest.mark.parametrize("command", ["status", "kubeconfig"])

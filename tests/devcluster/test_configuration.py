@@ -20,8 +20,8 @@ PROGRAMS = {name: Path("/programs") / name for name in ALL_PROGRAMS}
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return ClusterFolder(tmp_path / "dev")
+def folder(short_path):
+    return ClusterFolder(short_path / "dev")
 
 
 def a_record(mode=Mode.NODE, *, controllers=True, number=0):
@@ -86,10 +86,10 @@ def test_every_write_is_audited_once_and_reads_of_installed_programs_too():
     assert policy["omitStages"] == ["RequestReceived"]
 
 
-def test_two_nodes_share_no_path_or_address(tmp_path):
+def test_two_nodes_share_no_path_or_address(short_path):
     texts = []
     for number, name in enumerate(("one", "two")):
-        folder, record = ClusterFolder(tmp_path / name), a_record(number=number)
+        folder, record = ClusterFolder(short_path / name), a_record(number=number)
         texts.append(
             node.containerd_config(folder, PROGRAMS, pause_image="pause")
             + node.cni_config(folder, record)
@@ -97,7 +97,7 @@ def test_two_nodes_share_no_path_or_address(tmp_path):
             + node.kube_proxy_config(folder, record)
         )
     for text, other in zip(texts, ("two", "one"), strict=True):
-        assert f"{tmp_path}/{other}" not in text
+        assert f"{short_path}/{other}" not in text
     assert "10.244.1." not in texts[0]
     assert "10.244.0." not in texts[1]
 

@@ -3,19 +3,20 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from devcluster import process
+from devcluster import ports, process
 from devcluster.errors import NotReadyError
 from devcluster.paths import ClusterFolder
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = ClusterFolder(tmp_path / "cluster")
+def folder(short_path):
+    folder = ClusterFolder(short_path / "cluster")
     for path in (folder.logs, folder.processes):
         path.mkdir(parents=True)
     yield folder
@@ -47,6 +48,30 @@ def test_a_program_that_runs_is_not_started_twice(folder):
     before = process.running(folder, "sleeper")
     assert not process.start(folder, "sleeper", ["sleep", "60"])
     assert process.running(folder, "sleeper") == before
+
+
+# The first thread ends, and the process is a zombie; another thread holds the port for a while.
+LINGERING = """
+import ctypes, os, socket, threading, time
+held = socket.create_server(("127.0.0.1", 0))
+def linger():
+    while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    open("port", "w").write(str(held.getsockname()[1]))
+    time.sleep(0.5)
+    os._exit(0)
+threading.Thread(target=linger).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_program_that_is_dying_is_waited_for_until_its_port_is_free(folder):
+    process.start(folder, "sleeper", [sys.executable, "-c", LINGERING])
+    port, deadline = folder.root / "port", time.monotonic() + 10
+    while not (port.exists() and port.read_text()):
+        assert time.monotonic() < deadline
+    assert process.running(folder, "sleeper") is None
+    assert ports.is_free(int(port.read_text()), "127.0.0.1")
 
 
 def test_a_killed_program_is_started_again(folder):

@@ -13,9 +13,9 @@ from devcluster.record import Mode, Networks, ensure_record, load_record
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("DEVCLUSTER_HOME", str(tmp_path))
-    return tmp_path
+def home(short_path, monkeypatch):
+    monkeypatch.setenv("DEVCLUSTER_HOME", str(short_path))
+    return short_path
 
 
 def decide(name, mode=Mode.API_ONLY, *, controllers=False, routes=(), running=()):

@@ -44,8 +44,8 @@ def test_firewall_rules_are_known_by_theircomment_of(rule, comment):
     assert comment_of(rule.split()) == comment
 
 
-def test_after_a_restart_of_the_machine_running_things_are_forgotten(tmp_path):
-    folder = ClusterFolder(tmp_path / "dev")
+def test_after_a_restart_of_the_machine_running_things_are_forgotten(short_path):
+    folder = ClusterFolder(short_path / "dev")
     for path in (folder.run, folder.processes, folder.etcd):
         path.mkdir(parents=True)
     (folder.root / "boot-id").write_text("an earlier boot")
@@ -56,8 +56,8 @@ def test_after_a_restart_of_the_machine_running_things_are_forgotten(tmp_path):
     assert (folder.root / "boot-id").read_text() == boot_id()
 
 
-def test_within_one_boot_nothing_is_forgotten(tmp_path):
-    folder = ClusterFolder(tmp_path / "dev")
+def test_within_one_boot_nothing_is_forgotten(short_path):
+    folder = ClusterFolder(short_path / "dev")
     folder.run.mkdir(parents=True)
     teardown.forget_last_boot(folder)
     teardown.forget_last_boot(folder)
@@ -65,19 +65,23 @@ def test_within_one_boot_nothing_is_forgotten(tmp_path):
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machine(short_path, monkeypatch):
     """A pretended machine: settings below proc, one folder that is there and one that is not."""
-    monkeypatch.setenv("DEVCLUSTER_HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/panic").write_text("1\n")
-    (tmp_path / "present").mkdir()
-    folders = (str(tmp_path / "absent/sub"), str(tmp_path / "absent"), str(tmp_path / "present"))
-    monkeypatch.setattr(machine_traces, "_PROC", tmp_path / "proc")
+    monkeypatch.setenv("DEVCLUSTER_HOME", str(short_path / "home"))
+    (short_path / "home").mkdir()
+    (short_path / "proc").mkdir()
+    (short_path / "proc/panic").write_text("1\n")
+    (short_path / "present").mkdir()
+    folders = (
+        str(short_path / "absent/sub"),
+        str(short_path / "absent"),
+        str(short_path / "present"),
+    )
+    monkeypatch.setattr(machine_traces, "_PROC", short_path / "proc")
     monkeypatch.setattr(machine_traces, "_SETTINGS", ("panic", "unknown"))
     monkeypatch.setattr(machine_traces, "_FOLDERS", folders)
     monkeypatch.setattr(machine_traces, "_LISTENING_FOLDERS", folders[:1])
-    return tmp_path
+    return short_path
 
 
 def test_the_machine_gets_back_what_the_first_node_found(machine):
@@ -101,28 +105,28 @@ def test_a_folder_that_somebody_uses_by_now_is_kept(machine):
     assert not (machine / "absent/sub").exists()
 
 
-def test_only_sockets_without_a_listener_are_removed(tmp_path):
+def test_only_sockets_without_a_listener_are_removed(short_path):
     with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as dead:
-        alive.bind(str(tmp_path / "alive"))
+        alive.bind(str(short_path / "alive"))
         alive.listen()
-        dead.bind(str(tmp_path / "dead"))
+        dead.bind(str(short_path / "dead"))
         dead.close()
-        (tmp_path / "file").write_text("x")
-        machine_traces.remove_dead_sockets(tmp_path)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["alive", "file"]
+        (short_path / "file").write_text("x")
+        machine_traces.remove_dead_sockets(short_path)
+        assert sorted(path.name for path in short_path.iterdir()) == ["alive", "file"]
 
 
-def test_results_of_other_clusters_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine_traces, "_NETWORK_RESULTS", tmp_path)
+def test_results_of_other_clusters_stay(short_path, monkeypatch):
+    monkeypatch.setattr(machine_traces, "_NETWORK_RESULTS", short_path)
     for name in ("one", "one-more"):
         content = {"netns": f"/home/{name}/run/netns"}
-        (tmp_path / name).write_text(json.dumps(content, separators=(",", ":")))
+        (short_path / name).write_text(json.dumps(content, separators=(",", ":")))
     machine_traces.remove_network_results(Path("/home/one"))
-    assert [path.name for path in tmp_path.iterdir()] == ["one-more"]
+    assert [path.name for path in short_path.iterdir()] == ["one-more"]
 
 
-def test_a_lock_may_be_held_by_who_removes_the_folder(tmp_path):
-    with locked(tmp_path / "x"):
-        (tmp_path / "x").rmdir()
-    with locked(tmp_path / "x"):
-        assert (tmp_path / "x").is_dir()
+def test_a_lock_may_be_held_by_who_removes_the_folder(short_path):
+    with locked(short_path / "x"):
+        (short_path / "x").rmdir()
+    with locked(short_path / "x"):
+        assert (short_path / "x").is_dir()

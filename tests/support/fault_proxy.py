@@ -99,9 +99,16 @@ class FaultProxy:
         self._thread.join(10)
         assert not self._thread.is_alive(), "the proxy did not stop"
 
-    def writes(self, since: int = 0) -> list[Seen]:
-        """What was written from request number `since` on, renewals of the Lease left out."""
-        return [seen for seen in self.seen[since:] if is_counted(seen.request)]
+    def writes(self, since: int = 0, namespace: str = "") -> list[Seen]:
+        """What was written from request number `since` on, renewals of the Lease left out.
+
+        With `namespace` only there: the namespaces of earlier tests may still be ending.
+        """
+        return [
+            seen
+            for seen in self.seen[since:]
+            if is_counted(seen.request) and (not namespace or seen.request.namespace == namespace)
+        ]
 
     @staticmethod
     def now() -> float:
