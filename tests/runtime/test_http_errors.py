@@ -122,6 +122,9 @@ WRONG: dict[str, Wrong] = {
         path="/predict", body={"inputs": "the"}, says="use /v1/chat", code="task_not_supported"
     ),
     "no model": Wrong(path=CHAT, body={"messages": HELLO}, says="model is missing", param="model"),
+    "a token that the model does not have": embedding(
+        "input.0 names token 1000000, and the model has", param="input.0", input=[[1_000_000]]
+    ),
     # chat
     "no messages": Wrong(
         path=CHAT, body={"model": "tiny"}, says="messages is missing", param="messages"

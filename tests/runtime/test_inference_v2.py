@@ -178,6 +178,14 @@ def test_a_generator_goes_on_from_texts_and_from_tokens(chat_server):
     assert found["text"]["data"] == [direct[0]["generated_text"]]
 
 
+@pytest.mark.parametrize("token", [-1, 1_000_000])
+def test_a_token_that_the_model_does_not_have_is_named(chat_server, token):
+    tensor = {"name": "token_ids", "datatype": "INT64", "shape": [1], "data": [token]}
+    answer = infer(chat_server, {"inputs": [tensor]})
+    assert answer.status_code == 400
+    assert f"token_ids names token {token}, and the model has" in answer.json()["error"]
+
+
 def test_only_the_outputs_that_are_wanted_come(classifier_server):
     body = {"inputs": [texts("good")], "outputs": [{"name": "score"}]}
     assert list(outputs(infer(classifier_server, body))) == ["score"]

@@ -255,11 +255,15 @@ class BatchBackend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingLimits:
-    """`dimensions` is a vector's size; `shorter` are the sizes it may be cut to (None: any)."""
+    """`dimensions` is a vector's size; `shorter` are the sizes it may be cut to (None: any).
+
+    Token ids are below `vocabulary_size` (None: unknown).
+    """
 
     max_model_length: int
     dimensions: int
     shorter: frozenset[int] | None = frozenset()
+    vocabulary_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,7 @@ class Embedder:
             max_model_length=min(max_model_length, pooling.max_length or max_model_length),
             dimensions=self._dimensions(),
             shorter=_shorter(model.config),
+            vocabulary_size=getattr(model.config, "vocab_size", None),
         )
 
     def _dimensions(self) -> int:

@@ -74,6 +74,7 @@ def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> Embe
     if not entry:
         raise InvalidRequest(f"{param} is empty; send at least one character", param=param)
     token_ids = backend.tokenizer.encode(entry) if isinstance(entry, str) else tuple(entry)
+    _require_known(token_ids, backend.limits.vocabulary_size, param)
     longest = backend.limits.max_model_length
     if len(token_ids) > longest:
         raise ContextLengthExceeded(
@@ -82,6 +83,14 @@ def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> Embe
             param=param,
         )
     return EmbeddingItem(token_ids=token_ids)
+
+
+def _require_known(token_ids: Sequence[int], size: int | None, param: str) -> None:
+    unknown = [one for one in token_ids if one < 0 or (size is not None and one >= size)]
+    if unknown:
+        raise InvalidRequest(
+            f"{param} names token {unknown[0]}, and the model has {size}", param=param
+        )
 
 
 def _embedding(body: EmbeddingRequest, index: int, vector: bytes | RequestFailure) -> Embedding:

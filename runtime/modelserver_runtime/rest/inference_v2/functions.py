@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from pydantic import ValidationError
 
-from modelserver_runtime.backends.base import EmbeddingItem, Tokenizer
+from modelserver_runtime.backends.base import EmbeddingItem, GenerationBackend, Tokenizer
 from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.errors import InvalidRequest, RequestFailure
 from modelserver_runtime.models.served import ServedModel
@@ -88,7 +88,7 @@ async def _generate(call: Call) -> Sequence[Tensor]:
     """One answer for each prompt; the parameters are those of /generate."""
     engine = call.model.service.generation
     parameters = _generate_parameters(call.inference.parameters)
-    prompts = await _prompts(call, engine.backend.tokenizer)
+    prompts = await _prompts(call, engine.backend)
     requests = [generation_of(prompt, parameters, engine.backend) for prompt in prompts]
     answers = await collect(engine, requests, call.ticket)
     return (
@@ -118,13 +118,25 @@ def _generate_parameters(values: Mapping[str, Any]) -> GenerateParameters:
         raise invalid_request(problems) from error
 
 
-async def _prompts(call: Call, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+async def _prompts(call: Call, backend: GenerationBackend) -> list[tuple[int, ...]]:
     tensor = _only(call.inference.inputs, (_TEXT, _TOKENS))
     if tensor.name == _TOKENS:
-        return _token_lists(tensor)
-    inputs = _strings(tensor)
-    call.context.require_few(len(inputs), _TEXT)
-    return await call.context.in_thread(_encoded, inputs, tokenizer)
+        prompts = _token_lists(tensor)
+        _require_known(prompts, backend.limits.vocabulary_size)
+    else:
+        inputs = _strings(tensor)
+        prompts = await call.context.in_thread(_encoded, inputs, backend.tokenizer)
+    call.context.require_few(len(prompts), tensor.name)
+    return prompts
+
+
+def _require_known(prompts: Sequence[Sequence[int]], vocabulary_size: int) -> None:
+    unknown = [one for prompt in prompts for one in prompt if not 0 <= one < vocabulary_size]
+    if unknown:
+        raise InvalidRequest(
+            f"{_TOKENS} names token {unknown[0]}, and the model has {vocabulary_size}",
+            param=_TOKENS,
+        )
 
 
 def _encoded(inputs: Sequence[str], tokenizer: Tokenizer) -> list[tuple[int, ...]]:
