@@ -19,9 +19,9 @@ from bench.soaking.marks import (
 from bench.soaking.scripts import CHAT, CLASSIFIER, EMBEDDER, GENERATOR
 from modelserver_runtime.access.secret import new_secret
 
-_QUESTIONS = 48
-_LONG_QUESTIONS = 6
-_LONG_ANSWER_TOKENS = 200
+_QUESTIONS = 32
+_LONG_QUESTIONS = 4
+_LONG_ANSWER_TOKENS = 160
 _LIMIT_PER_MINUTE = 30
 _TEXT_TOKENS = 16
 _SEED = 5000
