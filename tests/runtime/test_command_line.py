@@ -128,8 +128,10 @@ def test_a_model_that_cannot_be_served_ends_with_its_code(
         (["--task", "ImageClassification"], 46, "cannot be served for ImageClassification"),
         (["--max-model-length", "100000"], 2, "the model was made for 256 tokens"),
         (["--port", "http"], 2, "--port is 'http'"),
-        (["--task", "Chat"], 2, "invalid choice: 'Chat'"),
-        (["--no-such-flag"], 2, "unrecognized arguments: --no-such-flag"),
+        (["--task", "Chat"], 2, "The task is Chat, and there is none of this name"),
+        (["--task", "no task"], 2, "--task is 'no task'"),
+        (["--device", "gpu"], 2, "--device is 'gpu'"),
+        (["--no-such-flag"], 2, "--no-such-flag is no flag"),
         (["--aliases", "a,b", "--dtype", "Int4"], 2, "invalid choice: 'Int4'"),
         (["--host", "203.0.113.1"], 2, "Cannot listen on 203.0.113.1:0"),
     ],
@@ -141,12 +143,12 @@ def test_wrong_flags_end_with_a_sentence(causal_directory, termination_log, flag
 
 def test_a_wrong_environment_ends_with_2_and_a_sentence_per_field(monkeypatch, termination_log):
     monkeypatch.setenv("MODELSERVER_PORT", "http")
-    monkeypatch.setenv("MODELSERVER_TASK", "Chat")
+    monkeypatch.setenv("MODELSERVER_DTYPE", "Int4")
     assert command_line.run(["serve"]) == 2
     message = json.loads(termination_log.read_text())
     assert message["code"] == "InvalidConfiguration"
     assert "MODELSERVER_PORT is 'http'" in message["message"]
-    assert "MODELSERVER_TASK is 'Chat'" in message["message"]
+    assert "MODELSERVER_DTYPE is 'Int4'" in message["message"]
 
 
 def test_a_port_in_use_is_a_wrong_configuration(causal_directory, termination_log):
