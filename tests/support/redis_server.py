@@ -8,26 +8,32 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from devcluster.command import need_tools
+from devcluster.lock import locked
 from support.waiting import wait_until
 
 _PROGRAM = "redis-server"
-_INSTALL = (
-    f"{_PROGRAM} is not installed; on Debian: apt-get install --no-install-recommends {_PROGRAM}"
-)
+_INSTALLING = Path(tempfile.gettempdir()) / "modelserver-tests-redis-server"
+
+
+def _program() -> str:
+    """Where Redis is; installed first where it is missing, by one test process at a time."""
+    with locked(_INSTALLING):
+        need_tools({_PROGRAM: _PROGRAM}, purpose="the tests of what replicas share")
+    return shutil.which(_PROGRAM) or _PROGRAM
 
 
 class RedisServer:
     """`url` stays the same through `kill` and `start`."""
 
     def __init__(self, folder: Path) -> None:
-        program = shutil.which(_PROGRAM)
-        assert program, _INSTALL
-        self._program = program
+        self._program = _program()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         with socket.create_server(("127.0.0.1", 0)) as free:
