@@ -23,6 +23,8 @@ CHAT = "/v1/chat/completions"
 _SLOW_BYTES = 512
 _SLOW_SECONDS = 0.01
 _GONE_SECONDS = 0.05
+# Enough that a batch is likely, and that the model is never thought to be broken as a whole.
+_BESIDE_POISON = 2
 
 type Script = Callable[[Asker], Awaitable[None]]
 
@@ -80,7 +82,10 @@ async def _batch_prediction(asker: Asker) -> None:
     if len(results) != len(asked):
         asker.tally.fault(Fault.LOST, f"batch prediction: {len(results)} results")
     for mine, result in zip(asked, results, strict=False):
-        mark = scores(result.get("output") or ())
+        if result.get("error"):
+            asker.tally.fault(Fault.UNEXPECTED_STATUS, f"batch prediction: {result}")
+            continue
+        mark = scores(result["output"])
         asker.tally.note_verdict("batch prediction", pool.judge(mine, mark), result)
 
 
@@ -150,8 +155,16 @@ async def _bad_request(asker: Asker) -> None:
 
 
 async def poison(asker: Asker) -> None:
-    """Fails alone, whatever it is computed with."""
-    mine = asker.some(asker.pools.predictions)
+    """Fails alone, whatever it is computed with: others come at the same moment."""
+    pool = asker.pools.predictions
+    good = (
+        asker.whole("prediction beside poison", pool, asker.some(pool), UNCACHED)
+        for _ in range(_BESIDE_POISON)
+    )
+    await asyncio.gather(_poisoned(asker, asker.some(pool)), *good)
+
+
+async def _poisoned(asker: Asker, mine: Known) -> None:
     text = f"{mine.question.body['inputs']} {POISON}"
     body = {**mine.question.body, "inputs": text}
     async with asker.request("poison", "/predict", body, Manner(expected=(500,))) as response:

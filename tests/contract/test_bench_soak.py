@@ -10,7 +10,14 @@ from aiohttp import web
 from bench import soak
 from bench.soaking import scripts
 from bench.soaking.asking import Asker, Keys
-from bench.soaking.marks import Pool, Question, Verdict, scores, text_of_chat
+from bench.soaking.marks import (
+    Pool,
+    Question,
+    Verdict,
+    scores,
+    scores_of_prediction,
+    text_of_chat,
+)
 from bench.soaking.server import POISON, BreakingBackend
 from bench.soaking.tally import AdmissionLog, Fault, MemoryCurve, Tally
 from modelserver_runtime.backends.base import TaskItem
@@ -227,6 +234,28 @@ async def test_predictions_of_a_batch_are_judged_by_their_places():
             asker.pools.predictions.add(question, (float(f"0.{number}"),))
         await scripts.run(asker, scripts._batch_prediction)
         assert dict(asker.tally.faults) == {Fault.SWAPPED: 2}
+
+
+async def test_poison_must_fail_and_what_comes_beside_it_must_not():
+    async def handler(request):
+        is_poison = POISON in (await request.json())["inputs"]
+        output = [{"label": "a", "score": 0.5}]
+        headers = {"x-request-id": request.headers["x-request-id"]}
+        return web.json_response(
+            {"output": output}, headers=headers, status=500 if is_poison == is_right else 200
+        )
+
+    async with asker_of(handler) as asker:
+        body = {"model": "m", "inputs": "any"}
+        question = Question(route="/predict", body=body, read=scores_of_prediction)
+        asker.pools.predictions.add(question, (0.5,))
+        is_right = True
+        await scripts.run(asker, scripts.poison)
+        assert asker.tally.faults == {}
+        assert asker.tally.requests == {"poison": 1, "prediction beside poison": 2}
+        is_right = False
+        await scripts.run(asker, scripts.poison)
+        assert asker.tally.faults == {Fault.UNEXPECTED_STATUS: 3}
 
 
 async def test_a_limit_that_lets_too_many_in_is_found():
