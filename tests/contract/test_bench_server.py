@@ -2,18 +2,22 @@
 
 import asyncio
 import re
+import sys
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
+import orjson
 import pytest
 from aiohttp import web
 
-from bench import server
+from bench import results_file, server
 from bench.fronting import asking, fake_server, wire
 from bench.fronting.batching import Batching
 from bench.fronting.cache import Cache
 from bench.fronting.folders import BASE, KINDS, MINILM, Ability, Kind
 from bench.fronting.loading import Loading
 from bench.fronting.overhead import Overhead
+from bench.fronting.parts import at_least
 from bench.fronting.roofline import Load, Roofline, best_of
 from bench.fronting.serving import ServerFailed
 from modelserver_runtime.backends.base import SamplingParameters, SequenceSpec, Work
@@ -268,3 +272,45 @@ def test_the_instant_model_reads_its_prompt_before_it_answers():
     backend.add(SequenceSpec(sequence_id=1, prompt_token_ids=(1,) * 10, sampling=sampling))
     steps = [backend.step([Work(sequence_id=1, tokens=n)])[0].token_id for n in (6, 4, 1, 1)]
     assert steps == [None, 1, 1, 1]
+
+
+# --------------------------------------------------------------------------------------- the whole
+
+
+class OnePart:
+    bounds: ClassVar = {"speed": at_least(3)}
+
+    async def measure(self, rounds, say):
+        say("measuring")
+        return [{"part": "one", "round": number, "speed": 1.23456} for number in range(rounds)]
+
+    def figures(self, rounds):
+        return {"speed": 2.0 * len(rounds), "other": 1}
+
+    def remarks(self, _):
+        yield "A remark."
+
+
+def run_benchmark(monkeypatch, folder, *flags):
+    monkeypatch.setattr(results_file, "FOLDER", folder)
+    monkeypatch.setattr(server, "PARTS", {"one": OnePart, "two": OnePart})
+    monkeypatch.setattr(sys, "argv", ["bench.server", "--rounds", "2", "--patience", "0", *flags])
+    # the handler of SIGTERM belongs to the process of the tests
+    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    assert server.main() == 0
+
+
+def test_a_run_of_all_parts_writes_figures_targets_and_rounds(monkeypatch, tmp_path):
+    run_benchmark(monkeypatch, tmp_path)
+    written = orjson.loads((tmp_path / "server.json").read_bytes())
+    assert written["figures"] == {"speed": 4.0, "other": 1}
+    assert written["targets"] == {"speed": {"bound": ">= 3", "holds": True}}
+    assert [one["speed"] for one in written["rounds"]] == [1.2346] * 4
+    assert "A remark." in written["note"]
+    assert written["command"] == "python -m bench.server --rounds 2"
+
+
+def test_a_run_of_some_parts_writes_nothing(monkeypatch, tmp_path, capsys):
+    run_benchmark(monkeypatch, tmp_path, "--only", "one")
+    assert not (tmp_path / "server.json").exists()
+    assert ">= 3: holds" in capsys.readouterr().out
