@@ -22,6 +22,7 @@ demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
 test: .venv/.dev check ## everything: check, then the tests on real Kubernetes API servers and nodes
+	@$(MAKE) --no-print-directory slow
 	$(PY) -m pytest -m "api or e2e" --durations=15
 	@$(MAKE) --no-print-directory fuzz
 
@@ -42,8 +43,11 @@ arch: .venv/.dev ## the layers (import-linter)
 type: .venv/.dev ## mypy, strict
 	@.venv/bin/mypy
 
-unit: .venv/.dev ## unit and contract tests
-	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not api and not e2e"
+unit: .venv/.dev ## unit and contract tests, but for the slow ones
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "not api and not e2e and not slow"
+
+slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, or generate for seconds
+	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
 api: .venv/.dev ## tests on a real API server without a node
 	$(PY) -m pytest -m api
@@ -69,4 +73,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.soak && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit api e2e fuzz crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api e2e fuzz crds reference images locks bench

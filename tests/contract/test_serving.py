@@ -13,6 +13,8 @@ from support.planning import a_server
 from support.runtime_server import running_server
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 WEB, BATCH, LATER = ("hf_" + letter * 43 for letter in "ABC")
 SPEC = {
     "model": {"uri": "pvc://models/chat", "servedName": "chat"},

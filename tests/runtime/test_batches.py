@@ -18,6 +18,8 @@ from modelserver_runtime.rest.jobs.owner import Owner
 from support.runtime_server import RunningServer, settings_for
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -20,6 +20,8 @@ from support.fake_model import CountingBackend, fake_model
 from support.runtime_server import RunningServer, running_server
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LETTERS = "abcdefgh"
 TOKENS = 12
 

@@ -12,6 +12,8 @@ import pytest
 
 from support.runtime_process import RuntimeProcess, runtime_process
 
+pytestmark = pytest.mark.slow
+
 STEP_SECONDS = 0.005
 BODY = {"model": "fake", "prompt": "the", "max_tokens": 4}
 ENVIRONMENT = {

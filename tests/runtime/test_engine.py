@@ -259,6 +259,7 @@ async def test_an_item_that_waits_too_long_is_refused_and_a_cancelled_one_is_not
     with pytest.raises(RequestTimeout, match="not answered in time"):
         await engine.run(["late"], a_timing(0.05))
     cancelled.cancel()
+    await asyncio.wait([cancelled])
     gate.set()
     assert await running == ["first"]
     assert await engine.run(["last"], a_timing()) == ["last"]

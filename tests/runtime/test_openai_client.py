@@ -42,6 +42,7 @@ def test_errors_have_their_classes(chat_server, fake_server):
     assert failed.value.code == "backend_failure"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_ready_is_asked_again(causal_directory):
     with running_server(settings_for(causal_directory), is_loaded=False) as server:
         asked = 0

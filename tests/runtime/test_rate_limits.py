@@ -24,6 +24,8 @@ from modelserver_runtime.telemetry import Telemetry
 from support import limit_process
 from support.redis_server import RedisServer
 
+pytestmark = pytest.mark.slow
+
 BEGIN = 1_000_000.0
 # A test keeps its server for all its examples; each has a subject of its own.
 SHARES_ITS_SERVER = settings(

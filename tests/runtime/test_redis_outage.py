@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from modelserver_runtime.access.secret import new_secret
 from support.access import a_key_set, bearer
@@ -15,6 +16,8 @@ from support.fake_model import CountingBackend, fake_model
 from support.redis_server import RedisServer
 from support.runtime_server import RunningServer, running_server, settings_for
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 GENERATE = {"inputs": "abc", "parameters": {"max_new_tokens": 3}}
 ANSWER = "abc"

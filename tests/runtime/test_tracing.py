@@ -12,6 +12,8 @@ from support.fake_model import CountingBackend, fake_model
 from support.otlp_collector import Collector, attributes_of, running_collector
 from support.runtime_server import RunningServer, running_server
 
+pytestmark = pytest.mark.slow
+
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 

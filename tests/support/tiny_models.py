@@ -19,7 +19,8 @@ CHAT_TEMPLATE = (
 )
 HERMES_TEMPLATE = (
     "{% if tools %}<|system|>{{ tools | tojson }}<|end|>{% endif %}"
-    "{% for message in messages %}<|{{ 'user' if message['role'] == 'tool' else message['role'] }}|>"
+    "{% for message in messages %}"
+    "<|{{ 'user' if message['role'] == 'tool' else message['role'] }}|>"
     "{% if message['role'] == 'tool' %}{{ message['name'] }}: {% endif %}{{ message['content'] }}"
     "{% for call in message['tool_calls'] or [] %}"
     "<tool_call>{{ call['function'] | tojson }}</tool_call>{% endfor %}<|end|>{% endfor %}"
