@@ -205,8 +205,15 @@ class FailureClass(StrEnum):
 
 
 class BackendFailure(RequestFailure):
+    """`is_of_input`: the model is well, as it has shown since; only this input is beyond it."""
+
     def __init__(
-        self, message: str, *, failure_class: FailureClass = FailureClass.BACKEND_ERROR
+        self,
+        message: str,
+        *,
+        failure_class: FailureClass = FailureClass.BACKEND_ERROR,
+        is_of_input: bool = False,
     ) -> None:
         super().__init__(message)
         self.failure_class = failure_class
+        self.is_of_input = is_of_input

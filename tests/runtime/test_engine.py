@@ -13,7 +13,7 @@ from modelserver_runtime.backends.base import SamplingParameters
 from modelserver_runtime.engine.batch_composition import BatchLimits
 from modelserver_runtime.engine.batch_steps import BatchRules
 from modelserver_runtime.engine.batching import BatchEngine, ItemKind
-from modelserver_runtime.engine.breaker import Breaker, BreakerLimits
+from modelserver_runtime.engine.breaker import Breaker, BreakerLimits, CircuitState
 from modelserver_runtime.engine.engine import GenerationEngine
 from modelserver_runtime.engine.gate import Gate
 from modelserver_runtime.engine.output import TextRules
@@ -23,6 +23,7 @@ from modelserver_runtime.engine.scheduler import SchedulerLimits
 from modelserver_runtime.engine.turns import Turns
 from modelserver_runtime.errors import (
     BackendFailure,
+    CircuitOpen,
     InvalidRequest,
     NotReady,
     Overloaded,
@@ -193,9 +194,10 @@ def doubled(items: Sequence[Any]) -> Sequence[Any]:
     return [item * 2 for item in items]
 
 
-def a_batch_engine(run: Any = doubled, **limits: int) -> BatchEngine[Any]:
+def a_batch_engine(run: Any = doubled, probe: Any = None, **limits: int) -> BatchEngine[Any]:
     return BatchEngine(
         run,
+        probe=probe,
         gate=a_gate(8, 2),
         rules=BatchRules(
             limits=BatchLimits(**{"max_items": 4, "max_cost": 100, **limits}), max_wait_seconds=0
@@ -241,6 +243,26 @@ async def test_a_batch_holds_no_more_than_its_cost_but_one_item_always_fits():
     await engine.run(["aaaa", "bb", "cc", "d" * 50, "e"], a_timing())
     assert sizes == [1, 2, 1, 1]
     engine.worker.stop(5)
+
+
+def poisoned(_: Sequence[Any]) -> Sequence[Any]:
+    raise ValueError("not this one")
+
+
+async def test_inputs_beyond_a_model_that_is_well_take_it_from_nobody():
+    engine = a_batch_engine(poisoned, probe=lambda: None)
+    for number in range(60):
+        [answer] = await engine.run([number], a_timing())
+        assert isinstance(answer, BackendFailure)
+    assert set(engine.gate.circuits().values()) == {CircuitState.CLOSED}
+
+
+async def test_a_model_that_cannot_compute_its_own_sample_is_left_alone():
+    engine = a_batch_engine(poisoned, probe=lambda: poisoned([]))
+    for number in range(50):
+        await engine.run([number], a_timing())
+    with pytest.raises(CircuitOpen):
+        await engine.run([50], a_timing())
 
 
 async def test_an_item_that_waits_too_long_is_refused_and_a_cancelled_one_is_not_computed():

@@ -64,9 +64,17 @@ class BatchSteps[Item, W: Work]:
     """See `engine.worker.StepLoop`; each step runs one batch."""
 
     def __init__(
-        self, run: Run[Item], rules: BatchRules, telemetry: ModelTelemetry, clock: Clock
+        self,
+        run: Run[Item],
+        rules: BatchRules,
+        telemetry: ModelTelemetry,
+        clock: Clock,
+        *,
+        probe: Callable[[], None] | None = None,
     ) -> None:
+        """`probe` computes a sample of the model's own, and raises if it cannot."""
         self._run = run
+        self._probe = probe
         self._limits = rules.limits
         self._telemetry = telemetry
         self._clock = clock
@@ -196,7 +204,24 @@ class BatchSteps[Item, W: Work]:
             return
         if isinstance(failure, BackendFailure):
             self._telemetry.failures.inc()
+            failure = self._judged(failure)
         answers.failures[entries[0].key] = failure
+
+    def _judged(self, failure: BackendFailure) -> BackendFailure:
+        """Says whose fault it is: a model that computes its own sample is well.
+
+        Otherwise a few inputs that it cannot compute would take it away from everybody.
+        """
+        if self._probe is None:
+            return failure
+        try:
+            self._probe()
+        except Exception:
+            log.exception("The model cannot compute its own sample either")
+            return failure
+        return BackendFailure(
+            failure.message, failure_class=failure.failure_class, is_of_input=True
+        )
 
 
 def _backend_failure(error: Exception) -> BackendFailure:

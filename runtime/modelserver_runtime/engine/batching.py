@@ -42,7 +42,7 @@ class ItemKind[Item]:
 class BatchEngine[Item]:
     """Owns the worker of a model that answers items. Used on the event loop only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of one engine, each by its name
         self,
         run: Callable[[Sequence[Item]], Sequence[Any]],
         *,
@@ -51,6 +51,7 @@ class BatchEngine[Item]:
         kind: ItemKind[Item],
         telemetry: ModelTelemetry,
         clock: Clock,
+        probe: Callable[[], None] | None = None,
     ) -> None:
         self.gate = gate
         self._kind = kind
@@ -58,7 +59,7 @@ class BatchEngine[Item]:
         self._loop = asyncio.get_running_loop()
         self._open: set[_Request] = set()
         self.worker: Worker[BatchEntry[Item, _Request], Outcome[Item, _Request]] = Worker(
-            BatchSteps(run, rules, telemetry, clock),
+            BatchSteps(run, rules, telemetry, clock, probe=probe),
             loop=self._loop,
             deliver=self._deliver,
             on_death=self._die,

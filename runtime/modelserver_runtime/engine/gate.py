@@ -310,7 +310,7 @@ class Gate:
 
     def note_failure(self, permit: Permit, failure: RequestFailure) -> None:
         """Only what is the model's fault counts; the rest is as if it had not been."""
-        if not isinstance(failure, BackendFailure):
+        if not isinstance(failure, BackendFailure) or failure.is_of_input:
             self.breaker.dropped(permit)
         elif self.breaker.failed(permit, failure.failure_class, self._clock()):
             self._send_away(failure.failure_class)

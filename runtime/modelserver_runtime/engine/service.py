@@ -198,7 +198,7 @@ def _start_generation(model: LoadedModel, parts: _Parts) -> ModelService:
 
 def _start_embeddings(model: LoadedModel, parts: _Parts) -> ModelService:
     backend: EmbeddingBackend = model.backend  # type: ignore[assignment]  # by its task
-    engine = _batch_engine(backend.run, EMBEDDINGS, parts)
+    engine = _batch_engine(backend, EMBEDDINGS, parts)
     service = EmbeddingService(backend=backend, engine=engine)
     return ModelService(
         description=model.description, worker=engine.worker, gate=parts.gate, _embeddings=service
@@ -207,17 +207,24 @@ def _start_embeddings(model: LoadedModel, parts: _Parts) -> ModelService:
 
 def _start_tasks(model: LoadedModel, parts: _Parts) -> ModelService:
     backend: BatchBackend = model.backend  # type: ignore[assignment]  # by its task
-    engine = _batch_engine(backend.run, TASKS, parts)
+    engine = _batch_engine(backend, TASKS, parts)
     return ModelService(
         description=model.description, worker=engine.worker, gate=parts.gate, _tasks=engine
     )
 
 
+class _ItemBackend[Item](Protocol):
+    def warm_up(self) -> None: ...
+
+    def run(self, items: Sequence[Item]) -> Sequence[Any]: ...
+
+
 def _batch_engine[Item](
-    run: Callable[[Sequence[Item]], Sequence[Any]], kind: ItemKind[Item], parts: _Parts
+    backend: _ItemBackend[Item], kind: ItemKind[Item], parts: _Parts
 ) -> BatchEngine[Item]:
     return BatchEngine(
-        run,
+        backend.run,
+        probe=backend.warm_up,
         gate=parts.gate,
         rules=parts.batch_rules,
         kind=kind,
