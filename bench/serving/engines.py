@@ -164,7 +164,11 @@ async def _start_ours(folder: Path, environment: Mapping[str, str]) -> AsyncIter
     command = [sys.executable, "-m", "modelserver_runtime", "serve"]
     command += ["--model", str(folder), "--served-name", "benchmark"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    own = {"MODELSERVER_TERMINATION_LOG": str(cache_folder() / "termination.json")}
+    own = {
+        "MODELSERVER_TERMINATION_LOG": str(cache_folder() / "termination.json"),
+        # What is measured is computing, not remembering.
+        "MODELSERVER_CACHE_MAX_ENTRIES": "0",
+    }
     async with _server(OURS, command, {**environment, **own}, port, "/readyz", "benchmark") as it:
         yield it
 

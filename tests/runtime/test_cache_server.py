@@ -15,6 +15,8 @@ from support.fake_model import CountingBackend, fake_model
 from support.runtime_server import RunningServer, running_server, settings_for
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 CHAT = {
     "model": "tiny",
     "messages": [{"role": "user", "content": "the quick brown fox"}],

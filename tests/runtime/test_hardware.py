@@ -17,6 +17,8 @@ from modelserver_runtime.backends.hardware_processor import instruction_sets, pr
 from modelserver_runtime.errors import InvalidConfiguration, UnsupportedModel
 from support.runtime_server import settings_for
 
+pytestmark = pytest.mark.slow
+
 FOUND = (
     Device(kind="cuda", name="cuda", reason="there is no device, or no driver for it"),
     Device(kind="xpu", name="xpu:0"),

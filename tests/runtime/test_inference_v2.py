@@ -25,6 +25,8 @@ from modelserver_runtime.rest.inference_v2.tensors import (
 )
 from support.runtime_server import RunningServer
 
+pytestmark = pytest.mark.slow
+
 SHAPES = st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple)
 
 

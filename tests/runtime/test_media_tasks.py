@@ -25,6 +25,8 @@ from modelserver_runtime.tasks import find_task
 from support import tiny_media_models as tiny
 from support.runtime_server import running_server, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 def picture(*, size: tuple[int, int] = (48, 40), seed: int = 0) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)

@@ -12,6 +12,8 @@ from support.api_fuzz import fuzz
 from support.fake_model import CountingBackend, fake_model
 from support.runtime_server import RunningServer, running_server
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 
 
