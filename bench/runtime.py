@@ -16,7 +16,6 @@ counted, and what other processes of the machine used is written beside every me
 import argparse
 import asyncio
 import contextlib
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+from bench.command_line import count, run_benchmark
 from bench.results_file import Result, versions
 from bench.serving import figures, words
 from bench.serving.answers import Load
@@ -47,15 +47,7 @@ _WARM_UP_TOKENS = 4
 
 def main() -> int:
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return asyncio.run(_Benchmark(arguments).run())
-    except KeyboardInterrupt:
-        print("interrupted: all engines are ended, no result was written", file=sys.stderr)
-        return 130
-    except EngineFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    return run_benchmark(_Benchmark(arguments).run(), EngineFailed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,9 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=_count, default=3, help="repetitions (3)")
+    add("--rounds", type=count, default=3, help="repetitions (3)")
     add("--minutes", type=float, default=10, help="no round begins that would end later (10)")
-    add("--concurrency", type=_count, nargs="+", default=[1, 8, 32], metavar="N", help="(1 8 32)")
+    add("--concurrency", type=count, nargs="+", default=[1, 8, 32], metavar="N", help="(1 8 32)")
     add(
         "--only",
         nargs="+",
@@ -76,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure these engines; a result file is written only for all of them",
     )
     add("--prompt-tokens", type=_prompt_length, default=128, help="length of each prompt (128)")
-    add("--output-tokens", type=_count, default=64, help="length of each answer (64)")
+    add("--output-tokens", type=count, default=64, help="length of each answer (64)")
     add("--seconds", type=float, default=180, help="longest time of one measurement (180)")
     add(
         "--patience",
@@ -96,15 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
 def _prompt_length(text: str) -> int:
     least = words.CHAT_TOKENS + 1
-    if _count(text) < least:
+    if count(text) < least:
         raise argparse.ArgumentTypeError(f"{text} is too short: the chat template needs {least}")
     return int(text)
 

@@ -11,13 +11,12 @@ turns in every round. A figure is the median of its rounds.
 """
 
 import argparse
-import asyncio
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from time import perf_counter
 
+from bench.command_line import count, run_benchmark
 from bench.fronting.batching import Batching
 from bench.fronting.cache import Cache
 from bench.fronting.loading import Loading
@@ -38,15 +37,7 @@ _SOFTWARE = ("torch", "transformers", "tokenizers", "fastapi", "uvicorn", "uvloo
 
 def main() -> int:
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return asyncio.run(_Benchmark(arguments).run())
-    except KeyboardInterrupt:
-        print("interrupted: all servers are ended, no result was written", file=sys.stderr)
-        return 130
-    except ServerFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    return run_benchmark(_Benchmark(arguments).run(), ServerFailed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--rounds", type=_count, default=3, help="repetitions (3)")
+    add("--rounds", type=count, default=3, help="repetitions (3)")
     add(
         "--only",
         nargs="+",
@@ -67,12 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--patience", type=float, default=20, help="longest wait for a quiet machine (20 s)")
     add("--note", default="", help="what explains the figures, for the result file")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 class _Benchmark:

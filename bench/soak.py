@@ -25,6 +25,7 @@ from typing import Any
 
 import aiohttp
 
+from bench.command_line import run_benchmark
 from bench.fronting.asking import client_of
 from bench.fronting.folders import MINILM, Ability, Kind, make_missing
 from bench.fronting.serving import Served, ServerFailed, extra, process
@@ -49,15 +50,7 @@ _SOFTWARE = ("torch", "transformers", "fastapi", "uvicorn", "uvloop", "pydantic"
 
 def main() -> int:
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return asyncio.run(_Soak(arguments).run())
-    except KeyboardInterrupt:
-        print("interrupted: the server is ended, no result was written", file=sys.stderr)
-        return 130
-    except ServerFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    return run_benchmark(_Soak(arguments).run(), ServerFailed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -150,13 +150,17 @@ VOLUMES = {
 
 @pytest.mark.parametrize("code", VOLUMES)
 def test_a_volume_that_cannot_be_mounted_is_told_and_forgotten(servers, stage, code):
-    """As a kubelet tells it: in an Event about the pod, and nowhere else."""
+    """As a kubelet tells it: in an Event about the pod, and nowhere else.
+
+    The Event is there before the pod waits, or it would be asked for a minute later.
+    """
     spec, note, word = VOLUMES[code]
     stage.direct(pod_outcomes.not_mounted(), namespace=servers.namespace)
-    servers.create("chat", pinned(**spec))
-    wait_until(lambda: servers.pods("chat"), timeout=30, what="a pod")
-    for pod in servers.pods("chat"):
-        servers.kube.create(_event_about(pod, note))
+    with stage.intermission():
+        servers.create("chat", pinned(**spec))
+        wait_until(lambda: servers.pods("chat"), timeout=30, what="a pod")
+        for pod in servers.pods("chat"):
+            servers.kube.create(_event_about(pod, note))
     assert_told(servers, code, word)
     assert_announced_once(servers, code)
     stage.direct(pod_outcomes.FINE, namespace=servers.namespace)

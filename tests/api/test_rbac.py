@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -108,9 +109,10 @@ class Actor:
                     self.kube.patch(path, ADDITIONS[resource])
 
     def hide_a_volume(self) -> str:
-        """A server whose pod cannot mount its volumes."""
-        name = self.new_name()
-        self.stage.direct(pod_outcomes.not_mounted(), server=name, namespace=self.servers.namespace)
+        """A server whose pod cannot mount its volumes, since now: it is asked about often."""
+        name, now = self.new_name(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        outcome = pod_outcomes.not_mounted(since=now)
+        self.stage.direct(outcome, server=name, namespace=self.servers.namespace)
         self.servers.create(name, pinned())
         return name
 

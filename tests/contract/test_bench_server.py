@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from bench import results_file, server
+from bench import command_line, results_file, server
 from bench.fronting import asking, fake_server, wire
 from bench.fronting.batching import Batching
 from bench.fronting.cache import Cache
@@ -296,7 +296,7 @@ def run_benchmark(monkeypatch, folder, *flags):
     monkeypatch.setattr(server, "PARTS", {"one": OnePart, "two": OnePart})
     monkeypatch.setattr(sys, "argv", ["bench.server", "--rounds", "2", "--patience", "0", *flags])
     # the handler of SIGTERM belongs to the process of the tests
-    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
     assert server.main() == 0
 
 

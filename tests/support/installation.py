@@ -17,6 +17,7 @@ from support.manifests import (
 from support.waiting import wait_until
 
 TOKEN_SECONDS = 3600
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _NOT_A_PROCESS = ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor")
 
 
@@ -74,13 +75,31 @@ class Installation:
         return permissions(self.manifests, self.account)
 
     def withdraw(self, permission: Permission) -> None:
-        """Takes one verb away; the API server obeys within a moment."""
+        """Takes one verb away, and waits until the API server obeys."""
         for role in of_kind(without(self.manifests, permission), permission.role):
             self._put(role)
+        wait_until(lambda: not self.may(permission), timeout=30, what=f"{permission} withdrawn")
 
     def restore(self) -> None:
         for role in of_kind(self.manifests, "ClusterRole", "Role"):
             self._put(role)
+
+    def may(self, permission: Permission) -> bool:
+        """What the API server would answer now; its knowledge of roles lags behind a write."""
+        resource, _, subresource = permission.target.partition("/")
+        asked = {"group": permission.group, "resource": resource, "subresource": subresource}
+        within = {"namespace": self.namespace} if permission.role == "Role" else {}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": self.user,
+                "resourceAttributes": asked | within | {"verb": permission.verb},
+            },
+        }
+        answer = self.kube.ask("POST", _REVIEWS, body)
+        assert answer.is_success, answer.text
+        return answer.json()["status"]["allowed"]
 
     def _put(self, role: Manifest) -> None:
         self.kube.replace(path_of(role), role)
