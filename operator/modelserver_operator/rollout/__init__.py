@@ -1,0 +1,1 @@
+"""Rollouts decided by evidence: pure, without I/O or a clock."""
