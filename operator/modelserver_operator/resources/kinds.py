@@ -35,14 +35,28 @@ NETWORK_POLICY = Kind(
 POD_DISRUPTION_BUDGET = Kind(
     api_version="policy/v1", kind="PodDisruptionBudget", plural="poddisruptionbudgets"
 )
+CONFIG_MAP = Kind(api_version="v1", kind="ConfigMap", plural="configmaps")
+DESTINATION_RULE = Kind(
+    api_version="networking.istio.io/v1", kind="DestinationRule", plural="destinationrules"
+)
+VIRTUAL_SERVICE = Kind(
+    api_version="networking.istio.io/v1", kind="VirtualService", plural="virtualservices"
+)
+HTTP_ROUTE = Kind(api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute", plural="httproutes")
 
-# Policies before the pods they confine; pins (ControllerRevision) before what is built from them.
+# Policies before the pods they confine; pins (ControllerRevision) before what is built from them;
+# what is mounted before the pods that mount it.
 CHILD_KINDS = (
     CONTROLLER_REVISION,
     SERVICE_ACCOUNT,
     NETWORK_POLICY,
+    CONFIG_MAP,
     JOB,
     DEPLOYMENT,
     SERVICE,
     POD_DISRUPTION_BUDGET,
 )
+
+# Kinds that a cluster need not have. They come after the Services to which they lead, and a rule
+# about a destination before the route that names it.
+OPTIONAL_KINDS = (DESTINATION_RULE, VIRTUAL_SERVICE, HTTP_ROUTE)

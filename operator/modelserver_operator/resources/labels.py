@@ -8,10 +8,16 @@ PHASE = "modelserver.dev/phase"
 SPEC_HASH = "modelserver.dev/spec-hash"  # of ControllerRevisions: which spec these pins are for
 DESIRED_HASH = "modelserver.dev/desired-hash"  # annotation: what the operator wanted when it wrote
 
+ROLE = "modelserver.dev/role"
+# Annotation of the router's pods: the route that they shall have. The kubelet looks at a pod that
+# has changed at once, and then renews the ConfigMap in it.
+ROUTE_VERSION = "modelserver.dev/route-version"
+
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"  # what `kubectl rollout restart` sets
 
 FETCHING = "fetching"
 SERVING = "serving"
+ROUTER = "router"
 
 
 def child_labels(server: str, revision: str = "") -> dict[str, str]:
@@ -29,6 +35,11 @@ def revision_selector(server: str, revision: str) -> dict[str, str]:
     return {SERVER: server, REVISION: revision}
 
 
+def router_selector(server: str) -> dict[str, str]:
+    """Selects the router's pods, which have no revision."""
+    return {SERVER: server, ROLE: ROUTER}
+
+
 def server_selector(server: str) -> dict[str, str]:
-    """Selects all pods of a server, those of the resolving Job too."""
+    """Selects all pods of a server, those of the resolving Job and of the router too."""
     return {SERVER: server}

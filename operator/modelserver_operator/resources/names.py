@@ -24,3 +24,36 @@ def fetching_policy(server: str) -> str:
 
 def resolve_job(server: str, inputs_hash: str) -> str:
     return f"{server}-resolve-{inputs_hash}"
+
+
+def router(server: str) -> str:
+    """Deployment, ConfigMap and PodDisruptionBudget of the built-in router."""
+    return f"{server}-router"
+
+
+def router_policy(server: str) -> str:
+    """With a dot, which no ModelServer's name has: one named `chat-router` has a policy, too."""
+    return f"{server}.router"
+
+
+def routed_policy(server: str) -> str:
+    """Of the model's pods, which the router asks."""
+    return f"{server}.routed"
+
+
+def virtual_service(server: str) -> str:
+    return server
+
+
+def destination_rule(server: str, revision: str) -> str:
+    return revision_child(server, revision)
+
+
+def gateway_route(server: str) -> str:
+    """The HTTPRoute of requests that come through a Gateway."""
+    return server
+
+
+def mesh_route(server: str) -> str:
+    """The HTTPRoute of requests inside a mesh."""
+    return f"{server}.mesh"
