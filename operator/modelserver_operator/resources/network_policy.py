@@ -11,6 +11,7 @@ from modelserver_operator.resources import labels, names
 from modelserver_operator.resources.containers import PORT
 from modelserver_operator.resources.kinds import NETWORK_POLICY
 from modelserver_operator.resources.metadata import make_child
+from modelserver_operator.resources.router import ADMIN_PORT
 
 HTTPS_PORT = 443
 DNS_PORT = 53
@@ -54,6 +55,45 @@ def make_fetching_policy(server: ModelServer, hub_endpoints: Iterable[str]) -> d
     }
     name = names.fetching_policy(server.name)
     return make_child(server, NETWORK_POLICY, name, {"spec": spec})
+
+
+def make_router_policy(server: ModelServer, config: OperatorConfig) -> dict[str, Any]:
+    """Adds for the router's pods the way to the model's, and the door for who looks after them.
+
+    What clients may do is in the policy of all pods of the server: they reach the router as they
+    reach the model.
+    """
+    overseen = {"from": _overseers(config), "ports": [_tcp(ADMIN_PORT)]}
+    to_models = {"to": [{"podSelector": _model_pods(server)}], "ports": [_tcp(PORT)]}
+    spec = {
+        "podSelector": {"matchLabels": labels.router_selector(server.name)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [overseen],
+        "egress": [to_models],
+    }
+    name = names.router_policy(server.name)
+    return make_child(server, NETWORK_POLICY, name, {"spec": spec})
+
+
+def make_routed_policy(server: ModelServer) -> dict[str, Any]:
+    """Lets the router in at the model's pods, whoever else may come."""
+    router = {"podSelector": {"matchLabels": labels.router_selector(server.name)}}
+    spec = {
+        "podSelector": _model_pods(server),
+        "policyTypes": ["Ingress"],
+        "ingress": [_to_port({"from": [router]})],
+    }
+    name = names.routed_policy(server.name)
+    return make_child(server, NETWORK_POLICY, name, {"spec": spec})
+
+
+def _model_pods(server: ModelServer) -> Rule:
+    """Those of every revision, and of nothing else."""
+    has_revision = {"key": labels.REVISION, "operator": "Exists"}
+    return {
+        "matchLabels": labels.server_selector(server.name),
+        "matchExpressions": [has_revision],
+    }
 
 
 def _port(endpoint: str) -> int:
