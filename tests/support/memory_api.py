@@ -73,10 +73,19 @@ class MemoryApi:
 
     async def label_pod(self, where: ObjectName, *, uid: str, label: str, value: str) -> Manifest:
         self._write("label", POD, where.name)
+        return self._mark_pod(where, uid, {"labels": {label: value}})
+
+    async def annotate_pod(
+        self, where: ObjectName, *, uid: str, annotation: str, value: str
+    ) -> Manifest:
+        self._write("annotate", POD, where.name)
+        return self._mark_pod(where, uid, {"annotations": {annotation: value}})
+
+    def _mark_pod(self, where: ObjectName, uid: str, marks: Manifest) -> Manifest:
         pod = self._found(POD, where)
         if pod["metadata"]["uid"] != uid:
             raise Rejected("metadata.uid: field is immutable", status=422)
-        return self.put(_merged(pod, {"metadata": {"labels": {label: value}}}))
+        return self.put(_merged(pod, {"metadata": marks}))
 
     async def apply_status(
         self, where: ObjectName, status: Manifest, *, uid: str, version: str

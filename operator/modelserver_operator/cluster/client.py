@@ -126,6 +126,16 @@ class ApiClient:
         return await self._send(Request(verb="delete", kind=kind.kind, path=path, body=options))
 
     async def label_pod(self, where: ObjectName, *, uid: str, label: str, value: str) -> Manifest:
+        return await self._mark_pod(where, uid, {"labels": {label: value}})
+
+    async def annotate_pod(
+        self, where: ObjectName, *, uid: str, annotation: str, value: str
+    ) -> Manifest:
+        return await self._mark_pod(where, uid, {"annotations": {annotation: value}})
+
+    async def _mark_pod(
+        self, where: ObjectName, uid: str, marks: Mapping[str, Mapping[str, str]]
+    ) -> Manifest:
         """The uid is immutable, so naming it refuses a later pod of the same name."""
         return await self._send(
             Request(
@@ -133,7 +143,7 @@ class ApiClient:
                 kind=POD.kind,
                 path=object_path(POD, where),
                 params={"fieldManager": FIELD_MANAGER},
-                body={"metadata": {"uid": uid, "labels": {label: value}}},
+                body={"metadata": {"uid": uid, **marks}},
                 content_type=MERGE_PATCH,
             )
         )

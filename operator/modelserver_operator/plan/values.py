@@ -83,6 +83,16 @@ class PodLabel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PodAnnotation:
+    """An annotation to set on a pod of ours; the uid is a precondition."""
+
+    pod: str
+    uid: str
+    annotation: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A write that the API server did not accept (`errors.Rejected`, `errors.Forbidden`).
 
@@ -112,7 +122,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do, in this order: writes, pod labels, removals; then look again."""
+    """What to do, in this order: writes, what is set on pods, removals; then look again."""
 
     target_revision: (
         str  # the revision that the spec asks for; "" while the model is being resolved
@@ -120,6 +130,7 @@ class Plan:
     serving_revision: str  # the revision that the root Service selects after this plan; "" if none
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()
+    pod_annotations: tuple[PodAnnotation, ...] = ()
     removals: tuple[Removal, ...] = ()
     requeue_after_seconds: float | None = None
     progress_wanted: bool = False  # pods are starting: read their progress before the next plan
@@ -130,4 +141,4 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.writes or self.pod_labels or self.removals)
+        return not (self.writes or self.pod_labels or self.pod_annotations or self.removals)

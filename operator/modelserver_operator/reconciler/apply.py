@@ -10,6 +10,7 @@ from modelserver_operator.plan.values import (
     Manifest,
     Observed,
     Plan,
+    PodAnnotation,
     PodLabel,
     Refusal,
     Removal,
@@ -44,8 +45,8 @@ class Applier:
         for write in plan.writes:
             if refusal := await self._write(write, observed, server):
                 return refusal
-        for label in plan.pod_labels:
-            await self._label(label, server.where.namespace)
+        for mark in (*plan.pod_labels, *plan.pod_annotations):
+            await self._mark(mark, server.where.namespace)
         for removal in plan.removals:
             await self._remove(removal, server.where.namespace)
         return None
@@ -86,17 +87,23 @@ class Applier:
         else:
             self._caches.strangers.add(server.where, key, live)
 
-    async def _label(self, label: PodLabel, namespace: str) -> None:
-        where = ObjectName(namespace, label.pod)
+    async def _mark(self, mark: PodLabel | PodAnnotation, namespace: str) -> None:
         self._guard.check()
         try:
-            pod = await self._client.label_pod(
-                where, uid=label.uid, label=label.label, value=label.value
-            )
+            pod = await self._send_mark(mark, ObjectName(namespace, mark.pod))
         except (NotFound, Conflict, Rejected) as gone:
-            log.info("pod %s is not the one we saw: %s", label.pod, gone)
+            log.info("pod %s is not the one we saw: %s", mark.pod, gone)
         else:
             self._caches.of[POD.kind].put(pod)
+
+    async def _send_mark(self, mark: PodLabel | PodAnnotation, where: ObjectName) -> Manifest:
+        if isinstance(mark, PodLabel):
+            return await self._client.label_pod(
+                where, uid=mark.uid, label=mark.label, value=mark.value
+            )
+        return await self._client.annotate_pod(
+            where, uid=mark.uid, annotation=mark.annotation, value=mark.value
+        )
 
     async def _remove(self, removal: Removal, namespace: str) -> None:
         where = ObjectName(namespace, removal.key.name)
