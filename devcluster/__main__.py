@@ -122,7 +122,7 @@ def _add_build(commands: _Commands) -> None:
         "programs",
         nargs="*",
         metavar="PROGRAM",
-        help="default: all. " + ", ".join(catalog.ALL_PROGRAMS),
+        help="default: all that a cluster needs. " + ", ".join(catalog.KNOWN_PROGRAMS),
     )
     build.set_defaults(run=_build)
 
@@ -214,9 +214,9 @@ def _kubeconfig(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    unknown = sorted(set(options.programs) - set(catalog.ALL_PROGRAMS))
+    unknown = sorted(set(options.programs) - set(catalog.KNOWN_PROGRAMS))
     if unknown:
-        known = ", ".join(catalog.ALL_PROGRAMS)
+        known = ", ".join(catalog.KNOWN_PROGRAMS)
         raise ClusterStateError(
             f"{', '.join(unknown)} is no program of the cluster; known: {known}"
         )

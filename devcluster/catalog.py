@@ -9,6 +9,7 @@ CONTAINERD = "v2.4.2"
 RUNC = "v1.5.2"
 COREDNS = "v1.15.0"
 CNI = "v1.9.1"
+ARGOCD = "v3.2.0"
 
 
 class FamilyName(StrEnum):
@@ -21,6 +22,7 @@ class FamilyName(StrEnum):
     CNI = "cni"
     COREDNS = "coredns"
     PAUSE = "pause"
+    ARGOCD = "argocd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,13 +184,38 @@ FAMILIES: dict[FamilyName, Family] = {
             programs=(Program(name="pause", package="."),),
             release=None,  # our own twenty lines: there is nothing to download
         ),
+        Family(
+            name=FamilyName.ARGOCD,
+            version=ARGOCD,
+            programs=(
+                Program(
+                    name="argocd",  # also the controller and the servers, by ARGOCD_BINARY_NAME
+                    package="github.com/argoproj/argo-cd/v3/cmd",
+                    version_arguments=("version", "--client", "--short"),
+                ),
+            ),
+            release=Release(
+                address=f"{_GITHUB}/argoproj/argo-cd/releases/download/{{version}}/argocd-linux-{{arch}}",
+                checksum=f"{_GITHUB}/argoproj/argo-cd/releases/download/{{version}}/cli_checksums.txt",
+            ),
+            ldflags=(
+                f"-s -w -X github.com/argoproj/argo-cd/v3/common.version={ARGOCD.removeprefix('v')}"
+            ),
+        ),
     )
 }
 
 API_ONLY = (FamilyName.ETCD, FamilyName.KUBERNETES)
 API_ONLY_PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 CONTROLLER_PROGRAM = "kube-controller-manager"
-ALL_PROGRAMS = tuple(program.name for family in FAMILIES.values() for program in family.programs)
+BESIDE_A_CLUSTER = (FamilyName.ARGOCD,)  # what only tests run
+ALL_PROGRAMS = tuple(
+    program.name
+    for family in FAMILIES.values()
+    for program in family.programs
+    if family.name not in BESIDE_A_CLUSTER
+)
+KNOWN_PROGRAMS = tuple(program.name for family in FAMILIES.values() for program in family.programs)
 
 
 def family_of(program: str) -> Family:

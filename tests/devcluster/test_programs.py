@@ -39,9 +39,16 @@ def test_the_catalogue_and_the_modules_name_the_same_versions():
         catalog.FamilyName.RUNC: f"github.com/opencontainers/runc {catalog.RUNC}",
         catalog.FamilyName.COREDNS: f"github.com/coredns/coredns {catalog.COREDNS}",
         catalog.FamilyName.CNI: f"github.com/containernetworking/plugins {catalog.CNI}",
+        catalog.FamilyName.ARGOCD: f"github.com/argoproj/argo-cd/v3 {catalog.ARGOCD}",
     }
     for name, line in modules.items():
         assert line in (PROGRAMS / name / "go.mod").read_text()
+
+
+def test_what_only_tests_run_is_not_built_for_a_cluster():
+    assert "argocd" in catalog.KNOWN_PROGRAMS
+    assert "argocd" not in catalog.ALL_PROGRAMS
+    assert set(catalog.API_ONLY_PROGRAMS) <= set(catalog.ALL_PROGRAMS)
 
 
 @pytest.mark.parametrize(
