@@ -50,7 +50,7 @@ class Counts:
 
     @property
     def is_negative(self) -> bool:
-        return min(astuple(self)) < 0
+        return any(value < 0 for value in astuple(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
