@@ -13,6 +13,11 @@ RuntimeFailure
 │   ├── OutOfMemory           48
 │   ├── LoadTimeout           49
 │   └── RuntimeCrash          50
+├── InvalidRoute              of the router: the document is refused, and the one before it holds
+├── UpstreamFailure           of the router: a revision gives no whole answer
+│   ├── UpstreamUnreachable   nothing was sent
+│   ├── UpstreamBroken        its answer ended too early, or is none
+│   └── UpstreamSilent        it takes too long
 └── RequestFailure            answers one request; rest/errors maps it to a status
     ├── NotAuthenticated      the client must send another key
     ├── NotPermitted          the client must ask for more rights
@@ -104,6 +109,21 @@ class LoadTimeout(StartupFailure):
 
 class RuntimeCrash(StartupFailure):
     exit_code = 50
+
+
+class InvalidRoute(RuntimeFailure): ...
+
+
+class UpstreamFailure(RuntimeFailure): ...
+
+
+class UpstreamUnreachable(UpstreamFailure): ...
+
+
+class UpstreamBroken(UpstreamFailure): ...
+
+
+class UpstreamSilent(UpstreamFailure): ...
 
 
 # The official client of OpenAI would wait up to two minutes; people wait for it, so half of that.
