@@ -17,6 +17,7 @@ _IMAGE = re.compile(r"[^\s]+")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 # What Kubernetes adds to pods for a Service named modelserver-operator.
 _SERVICE_LINK = re.compile(PREFIX + r"(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+_DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LOG_FORMATS = ("json", "text")
 
@@ -41,6 +42,7 @@ class OperatorConfig:
     pod_labels: Mapping[str, str] = field(
         default_factory=_own_labels
     )  # its own, for NetworkPolicies
+    cluster_domain: str = "cluster.local"  # ends the full names of Services, in routes of Istio
     monitoring_namespace: str = "monitoring"  # may scrape model pods; empty: nobody else may
     identity: str = ""  # of this replica in the Lease; empty: the host's name
     concurrency: int = 8  # reconciliations at the same time
@@ -128,6 +130,10 @@ def _is_url(text: str) -> bool:
     return bool(_URL.fullmatch(text))
 
 
+def _is_domain(text: str) -> bool:
+    return bool(_DOMAIN.fullmatch(text))
+
+
 def _port(value: int) -> bool:
     return 0 < value < 65536  # noqa: PLR2004  the range of TCP ports
 
@@ -135,6 +141,7 @@ def _port(value: int) -> bool:
 _CHECKS: Mapping[str, tuple[Callable[..., bool], str]] = {
     "runtime_image": (_is_image, "an image reference"),
     "hub_endpoint": (_is_url, "an http:// or https:// URL"),
+    "cluster_domain": (_is_domain, "a DNS name such as cluster.local"),
     "settle_seconds": (lambda value: value >= 1, "1 second or more"),
     "history_limit": (lambda value: value >= 0, "0 or more"),
     "concurrency": (lambda value: value > 0, "1 or more"),

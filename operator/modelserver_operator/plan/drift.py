@@ -28,6 +28,7 @@ _MEANINGFUL_ZEROS = {
     "maxSurge",
     "revisionHistoryLimit",
     "terminationGracePeriodSeconds",
+    "attempts",
 }
 
 # What the API server itself fills in, and which counts as an addition by whoever wrote the object
@@ -61,6 +62,9 @@ _DEFAULTS: Mapping[str, Any] = {
 _ATOMIC_MAPS = {"selector", "matchLabels", "podSelector", "namespaceSelector", "nodeSelector"}
 
 _LIST_KEYS = ("name", "mountPath", "containerPort", "topologyKey")
+
+# Lists whose items have names and an order that matters: the first rule that matches decides.
+_ORDERED_LISTS = {"http"}
 
 
 def differences(desired: Manifest, observed: Manifest) -> Iterator[str]:
@@ -113,7 +117,7 @@ def _list_differences(desired: list[Any], observed: Any, path: str) -> Iterator[
     if not isinstance(observed, list) or len(observed) != len(desired):
         yield path
         return
-    for index, (value, other) in enumerate(_paired(desired, observed)):
+    for index, (value, other) in enumerate(_paired(desired, observed, path)):
         yield from _differences(value, other, f"{path}[{_label(value, index)}]")
 
 
@@ -121,17 +125,20 @@ def _label(item: Any, index: int) -> str:
     return str(item.get("name", index)) if isinstance(item, dict) else str(index)
 
 
-def _paired(desired: list[Any], observed: list[Any]) -> list[tuple[Any, Any]]:
+def _paired(desired: list[Any], observed: list[Any], path: str) -> list[tuple[Any, Any]]:
     """By key where the items have one, because a list-map has no order of its own."""
-    key = next((k for k in _LIST_KEYS if _all_have(desired, k) and _all_have(observed, k)), None)
-    if key is None:
+    key = next((k for k in _LIST_KEYS if _tells(k, desired) and _tells(k, observed)), None)
+    if key is None or path.rpartition(".")[2] in _ORDERED_LISTS:
         return list(zip(desired, observed, strict=True))
     by_key = {item[key]: item for item in observed}
     return [(item, by_key.get(item[key], _ABSENT)) for item in desired]
 
 
-def _all_have(items: list[Any], key: str) -> bool:
-    return all(isinstance(item, dict) and key in item for item in items)
+def _tells(key: str, items: list[Any]) -> bool:
+    """Whether the key tells the items apart."""
+    if not all(isinstance(item, dict) and key in item for item in items):
+        return False
+    return len({item[key] for item in items}) == len(items)
 
 
 def additions(desired: Manifest, observed: Manifest) -> Iterator[str]:
