@@ -22,6 +22,7 @@ CheckName = Annotated[
     str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 ]
 Decimal = Annotated[str, StringConstraints(max_length=24, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+WHOLE = 100
 DEFAULT_STEPS = ((5, 120), (25, 120), (50, 120), (100, 0))
 
 
@@ -91,16 +92,16 @@ class Shadow(ApiModel):
     margin_percent: Annotated[int, Field(ge=0, le=10_000)] = 25
     """How many percent more often than two answers of the stable revision differ from each other
     the two revisions' answers may differ."""
-    baseline_percent: SomePercent = 20
+    baseline_percent: SomePercent = 100
     """How many of the copied requests are asked of the stable revision a second time, to see how
-    often it differs from itself."""
+    often it differs from itself. Fewer make the comparison blind to all but large differences."""
     only: bool = False
     """Stay in shadow until the command `promote-step` or `promote-full` is given."""
 
 
 class GoldenSet(ApiModel):
     config_map_ref: KeyReference
-    """The cases, one JSON object on a line: `request`, `path`, and what is expected of the answer."""
+    """The cases, one JSON object on a line: `request`, `path`, and what the answer must be like."""
 
 
 class Preflight(ApiModel):
@@ -123,8 +124,9 @@ class Gate(ApiModel):
 
 class LatencyGate(Gate):
     slow_above_milliseconds: Annotated[int, Field(ge=0, le=3_600_000)] = 0
-    """What counts as slow; it is rounded up to the next edge of the histogram. 0 takes the time
-    within which nine of ten requests of the stable revision were answered when the rollout began."""
+    """What counts as slow; it is rounded up to the next edge of the histogram. 0 takes the
+    time within which nine of ten requests of the stable revision were answered when the rollout
+    began."""
 
 
 class QueryCheck(ApiModel):
@@ -264,8 +266,8 @@ class RolloutSpec(ApiModel):
         ),
         Rule(
             cel=_STEPS_END,
-            holds=lambda rollout: not rollout.steps or rollout.steps[-1].weight_percent == 100,  # noqa: PLR2004  all
-            message="the last of steps must have weightPercent 100: the revision takes over with it",
+            holds=lambda rollout: not rollout.steps or rollout.steps[-1].weight_percent == WHOLE,
+            message="the last of steps must have weightPercent 100, with which it takes over",
             field_path=".steps",
         ),
     )
@@ -285,6 +287,6 @@ class RolloutSpec(ApiModel):
     def run_steps(self) -> tuple[Step, ...]:
         """Those of a run: BlueGreen has one."""
         if self.chosen is Strategy.BLUE_GREEN:
-            return (Step(weight_percent=100, hold_seconds=0),)
+            return (Step(weight_percent=WHOLE, hold_seconds=0),)
         steps = tuple(Step(weight_percent=w, hold_seconds=h) for w, h in DEFAULT_STEPS)
         return self.steps or steps

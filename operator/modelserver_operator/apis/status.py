@@ -3,18 +3,24 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints
 
-from modelserver_operator.apis.types import ApiModel, LongText, Text, list_map
-
-Timestamp = Annotated[
-    str, StringConstraints(max_length=32), Field(json_schema_extra={"format": "date-time"})
-]
-Short = Annotated[str, StringConstraints(max_length=253)]
-Count = Annotated[int, Field(ge=0)]
-Generation = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
-Bytes = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
+from modelserver_operator.apis.rollout_status import (
+    MOST_FAILED_REVISIONS,
+    FailedRevision,
+    LastCommand,
+    RolledBackTo,
+    Rollout,
+)
+from modelserver_operator.apis.status_types import (
+    Bytes,
+    Count,
+    Generation,
+    Short,
+    StatusModel,
+    Timestamp,
+)
+from modelserver_operator.apis.types import LongText, Text, list_map
 
 
 class ConditionType(StrEnum):
@@ -31,19 +37,6 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class StatusModel(ApiModel):
-    """Status is our own writing: a field that is not known any more is no reason to stop."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="ignore",
-        alias_generator=to_camel,
-        validate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
 class Condition(StatusModel):
     type: Short
     """Ready, Serving, Progressing, ModelResolved or Degraded."""
@@ -57,23 +50,6 @@ class Condition(StatusModel):
     """Why, in one word."""
     message: LongText = ""
     """Why, in a sentence."""
-
-
-class RolloutPhase(StrEnum):
-    STARTING = "Starting"
-    SETTLING = "Settling"
-
-
-class Rollout(StatusModel):
-    from_: Annotated[Short, Field(alias="from")] = ""
-    """The revision that serves, or served, before."""
-    to: Short = ""
-    """The revision that takes over."""
-    phase: RolloutPhase
-    """`Starting`: the new revision's pods are starting, the old one serves. `Settling`: the new
-    one serves; the old one's pods are about to drain."""
-    start_time: Timestamp
-    """When it began."""
 
 
 class ArtifactPhase(StrEnum):
@@ -144,7 +120,16 @@ class ModelServerStatus(StatusModel):
     target_revision: Short = ""
     """The revision that the spec asks for."""
     rollout: Rollout | None = None
-    """The change of revision that is going on, if any."""
+    """The change of revision that is going on, or how the last one that was examined ended."""
+    failed_revisions: Annotated[
+        tuple[FailedRevision, ...],
+        Field(max_length=MOST_FAILED_REVISIONS, json_schema_extra=list_map("revision")),
+    ] = ()
+    """Revisions that were rolled back; they are not tried again by themselves."""
+    last_command: LastCommand | None = None
+    """What became of the last command."""
+    rolled_back_to: RolledBackTo | None = None
+    """What is wanted instead of the spec, by command."""
     artifact: Artifact | None = None
     """The model's files."""
     effective: Effective | None = None

@@ -10,10 +10,10 @@ from modelserver_operator.apis.types import LIST_SET, ApiModel, Rule, list_map, 
 
 _HOST = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
 _GATEWAY = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-_TOKEN = r"^[A-Za-z0-9][-A-Za-z0-9_]*$"
+_HEADER = r"^[A-Za-z0-9][-A-Za-z0-9_]*$"
 Host = Annotated[str, StringConstraints(max_length=253, pattern=_HOST)]
 GatewayName = Annotated[str, StringConstraints(max_length=317, pattern=_GATEWAY)]
-HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TOKEN)]
+HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_HEADER)]
 RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.apis.status import (
     Artifact,
     ArtifactPhase,
@@ -19,8 +20,6 @@ from modelserver_operator.apis.status import (
     ConditionStatus,
     ConditionType,
     Diagnosis,
-    Rollout,
-    RolloutPhase,
 )
 from modelserver_operator.plan.values import ResolutionState
 from modelserver_operator.status.artifact import progress_in_words

@@ -154,6 +154,9 @@ def _unknown(diagnosis: Diagnosis) -> list[Statement]:
 def _as_written(status: ModelServerStatus) -> Manifest:
     """Without what is not known: an absent field reads better than an empty one."""
     dumped: Manifest = status.model_dump(mode="json", by_alias=True)
+    if status.rollout is not None:
+        run = status.rollout.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        dumped["rollout"] = run
     return _without_empty(dumped)
 
 

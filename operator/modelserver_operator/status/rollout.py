@@ -1,6 +1,6 @@
 """The change of revision that is going on: read from what serves, is asked for, and exists."""
 
-from modelserver_operator.apis.status import Rollout, RolloutPhase
+from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.resources.kinds import DEPLOYMENT
 from modelserver_operator.status import pods
 from modelserver_operator.status.situation import Situation
