@@ -6,6 +6,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from modelserver_operator.resources.router_choice import Capabilities
+from modelserver_operator.rollout.sight import Wish
+
 type Manifest = dict[str, Any]
 
 
@@ -35,7 +38,8 @@ class Observed:
 
     `children` are owned by the server's uid; `strangers` bear a name that we want (or carry our
     labels) but belong to somebody else; `pods` are the pods of the server's Deployments and Jobs;
-    `mount_failures` says by pod why its volumes cannot be mounted.
+    `mount_failures` says by pod why its volumes cannot be mounted; `capabilities` are those of the
+    cluster.
     """
 
     children: Mapping[ChildKey, Manifest]
@@ -43,6 +47,7 @@ class Observed:
     pods: tuple[Manifest, ...]
     progress: Mapping[str, PodProgress]
     mount_failures: Mapping[str, str] = MappingProxyType({})
+    capabilities: Capabilities = Capabilities()
 
 
 class WriteMode(StrEnum):
@@ -127,7 +132,13 @@ class Plan:
     target_revision: (
         str  # the revision that the spec asks for; "" while the model is being resolved
     )
-    serving_revision: str  # the revision that the root Service selects after this plan; "" if none
+    serving_revision: (
+        str  # what answers, unless a route sends a request elsewhere, after this plan; "" if none
+    )
+    wanted_revision: str = ""  # what is to serve: another than the target if that was rolled back
+    wish: Wish | None = None  # what a rollout is asked for; None for a server that is deleted
+    replicas: Mapping[str, int] = MappingProxyType({})  # of the live revisions
+    route_version: str = ""  # what the router's pods shall say; "" without a router
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()
     pod_annotations: tuple[PodAnnotation, ...] = ()

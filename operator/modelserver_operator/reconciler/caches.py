@@ -13,9 +13,10 @@ from modelserver_operator.cluster.store import (
     server_store,
 )
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed, PodProgress
-from modelserver_operator.resources.kinds import CHILD_KINDS, POD
+from modelserver_operator.resources.kinds import CHILD_KINDS, OPTIONAL_KINDS, POD
+from modelserver_operator.resources.router_choice import Capabilities
 
-KINDS = {kind.kind: kind for kind in CHILD_KINDS}
+KINDS = {kind.kind: kind for kind in (*CHILD_KINDS, *OPTIONAL_KINDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class Strangers:
             self._known[server].pop(key, None)
 
 
+class Found:
+    """What the cluster has beyond Kubernetes; nothing until somebody has looked."""
+
+    def __init__(self) -> None:
+        self.capabilities = Capabilities()
+
+
 def _stores() -> dict[str, Store]:
     return {kind: child_store() for kind in KINDS} | {POD.kind: pod_store()}
 
@@ -56,6 +64,7 @@ class Caches:
     servers: Store = field(default_factory=server_store)
     of: dict[str, Store] = field(default_factory=_stores)
     strangers: Strangers = field(default_factory=Strangers)
+    found: Found = field(default_factory=Found)
 
     def observe(
         self,
@@ -77,6 +86,7 @@ class Caches:
             pods=ours,
             progress=progress,
             mount_failures=mount_failures,
+            capabilities=self.found.capabilities,
         )
 
 

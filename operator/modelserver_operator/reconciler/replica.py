@@ -11,6 +11,7 @@ from modelserver_operator.cluster.client import ApiClient, ObjectName
 from modelserver_operator.cluster.informer import Informer
 from modelserver_operator.cluster.lease import Leadership, Terms
 from modelserver_operator.cluster.mounts import MountProbe
+from modelserver_operator.cluster.optional import OptionalInformers
 from modelserver_operator.cluster.patience import jittered, pause
 from modelserver_operator.cluster.progress import ProgressProbe
 from modelserver_operator.config import OperatorConfig
@@ -21,6 +22,7 @@ from modelserver_operator.reconciler.queue import WorkQueue
 from modelserver_operator.reconciler.reconciler import Reconciler
 from modelserver_operator.reconciler.workers import Workers
 from modelserver_operator.resources.kinds import CHILD_KINDS, POD
+from modelserver_operator.resources.router_choice import Capabilities
 from modelserver_operator.telemetry.lag import LoopLag
 from modelserver_operator.telemetry.metrics import Gauges, Metrics, Reading
 
@@ -59,6 +61,9 @@ class Replica:
             for kind in (*CHILD_KINDS, POD)
             for namespace in config.namespaces or ("",)
         ]
+        self._optional = OptionalInformers(
+            client, self._caches.of, self, self.capable, namespaces=config.namespaces
+        )
         self._audit = ServerAudit(
             client,
             self._caches.servers,
@@ -90,6 +95,11 @@ class Replica:
     def restarted(self, kind: str, cause: str) -> None:
         self._metrics.restarted(kind, cause)
 
+    def capable(self, capabilities: Capabilities) -> None:
+        """Every server may now be wanted otherwise."""
+        self._caches.found.capabilities = capabilities
+        self.changed(set(self._caches.servers))
+
     def put(self, manifest: Manifest) -> None:
         self.changed(self._caches.servers.put(manifest))
 
@@ -106,6 +116,7 @@ class Replica:
         """Until `stop` is set; then ends what was begun and gives the Lease away."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(informer.run()) for informer in self._informers]
+            tasks.append(group.create_task(self._optional.run()))
             tasks += [group.create_task(self._audit.run()), group.create_task(self._resync())]
             leading = group.create_task(self._lead(group))
             await stop.wait()
@@ -160,18 +171,21 @@ class Replica:
     # -- health --------------------------------------------------------------------------------
 
     def _syncing(self) -> list[asyncio.Event]:
-        return [self._audit.synced, *(informer.synced for informer in self._informers)]
+        listed = [informer.synced for informer in self._informers]
+        return [self._audit.synced, self._optional.settled, *listed]
 
     def not_ready(self) -> Sequence[str]:
         missing = [one.kind.kind for one in self._informers if not one.synced.is_set()]
         missing += [] if self._audit.synced.is_set() else ["ModelServer"]
-        return [f"{kind}: not listed yet" for kind in missing]
+        waiting = [f"{kind}: not listed yet" for kind in missing]
+        settled = self._optional.settled.is_set()
+        return waiting if settled else [*waiting, "optional kinds: not looked for yet"]
 
     def not_alive(self) -> Sequence[str]:
         now = asyncio.get_running_loop().time()
         found = [
             f"watch of {one.kind.plural} silent for {one.silent_seconds(now):.0f} s"
-            for one in self._informers
+            for one in (*self._informers, *self._optional.informers)
             if one.silent_seconds(now) > LONGEST_SILENCE_SECONDS
         ]
         if self._leadership.is_held() and self._queue.oldest_seconds() > LONGEST_WAIT_SECONDS:
