@@ -1,0 +1,371 @@
+"""Argo CD's health and actions of a ModelServer, and that kstatus and `kubectl wait` agree.
+
+The scripts of `manifests/argocd` run in a real Lua; most statuses are what the operator's own core
+says, so that the two cannot drift apart.
+"""
+
+import copy
+import json
+
+import pytest
+
+from modelserver_operator.apis.status import ModelServerStatus
+from modelserver_operator.plan.values import ChildKey
+from support import pod_outcomes
+from support.argocd_lua import (
+    COMMAND,
+    actions_of,
+    changed_by,
+    health_of,
+    possible_actions,
+    scripts,
+)
+from support.world import World, pinned
+
+STABLE, CANARY = "a1b2c3d4", "d4e5f6a7"
+UNSTARTED = pod_outcomes.Outcome(name="unstarted", status_of=lambda _: {"phase": "Pending"})
+BROKEN = pod_outcomes.exiting(2, code="InvalidConfiguration", message="--no is no flag")
+
+
+# -- statuses of the operator's core -------------------------------------------------------------
+
+
+def starting():
+    world = World(pinned(), UNSTARTED)
+    world.step()
+    return world
+
+
+def ready(**spec):
+    world = World(pinned(**spec))
+    world.steps(3)
+    return world
+
+
+def broken():
+    world = World(pinned(), BROKEN)
+    world.steps(2)
+    return world
+
+
+def rolling(outcome=UNSTARTED):
+    world = ready()
+    world.outcomes = {world.status["servingRevision"]: pod_outcomes.FINE}
+    world.outcome = outcome
+    world.change(runtime={"args": ["--other"]})
+    world.steps(2)
+    return world
+
+
+def rolling_to_a_broken_revision():
+    return rolling(BROKEN)
+
+
+def settling():
+    world = rolling()
+    world.outcome = pod_outcomes.FINE
+    world.steps(3)
+    return world
+
+
+def rolled():
+    world = settling()
+    world.steps(3, seconds=10)
+    return world
+
+
+def scaled_to_zero():
+    world = ready()
+    world.change(replicas=0)
+    world.steps(2)
+    return world
+
+
+def suspended():
+    world = ready()
+    world.change(suspend=True)
+    world.steps(2)
+    return world
+
+
+def replica_lost():
+    world = ready(replicas=2)
+    world.pods[1]["status"] = UNSTARTED.status_of(world.pods[1])
+    world.status = world.look()
+    return world
+
+
+def in_conflict():
+    stranger = {"kind": "Service", "metadata": {"name": "chat", "namespace": "ns"}}
+    world = World(pinned(), strangers={ChildKey("Service", "chat"): stranger})
+    world.steps(2)
+    return world
+
+
+def changed_and_not_looked_at():
+    world = ready()
+    world.change(replicas=3)
+    return world
+
+
+def never_looked_at():
+    return World(pinned())
+
+
+# health, kstatus, and what the message has to say
+LIFE = {
+    never_looked_at: ("Progressing", "Current", "not looked at"),  # kstatus: see the documentation
+    changed_and_not_looked_at: ("Progressing", "InProgress", "not looked at"),
+    starting: ("Progressing", "InProgress", "0 of 1 replica ready"),
+    ready: ("Healthy", "Current", "1 of 1 replica ready"),
+    broken: ("Degraded", "InProgress", "--no is no flag"),
+    rolling: ("Progressing", "InProgress", "starts"),
+    rolling_to_a_broken_revision: ("Degraded", "InProgress", "--no is no flag"),
+    settling: ("Progressing", "Current", "about to go"),
+    rolled: ("Healthy", "Current", "1 of 1 replica ready"),
+    scaled_to_zero: ("Healthy", "Current", "no pods are wanted"),
+    suspended: ("Suspended", "InProgress", "spec.suspend is true"),
+    replica_lost: ("Degraded", "InProgress", "1 of 2 replicas ready"),
+    in_conflict: ("Degraded", "InProgress", "chat"),
+}
+
+
+@pytest.mark.parametrize("state", LIFE, ids=lambda state: state.__name__)
+def test_the_health_is_what_the_operator_says(state):
+    health, _, message = LIFE[state]
+    found = health_of(state().manifest)
+    assert found[0] == health
+    assert message in found[1]
+
+
+@pytest.mark.parametrize("state", LIFE, ids=lambda state: state.__name__)
+def test_kstatus_sees_it_as_documented(state):
+    assert kstatus_of(state().manifest) == LIFE[state][1]
+
+
+def test_what_is_wrong_comes_with_what_to_do():
+    world = broken()
+    assert world.diagnosis["hint"] in health_of(world.manifest)[1]
+
+
+def test_what_is_being_deleted_is_progressing():
+    manifest = ready().manifest
+    manifest["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert health_of(manifest) == ("Progressing", "being deleted")
+    assert kstatus_of(manifest) == "Terminating"
+
+
+# -- statuses of a rollout by steps --------------------------------------------------------------
+
+
+def manifest_of(rollout, *, progressing=True, ready="Unknown", degraded="", **status):
+    """As the operator writes it while one revision takes over from another."""
+    going = {
+        "from": STABLE,
+        "to": CANARY,
+        "strategy": "Canary",
+        "startTime": "2026-01-01T00:00:00Z",
+    }
+    conditions = [
+        condition("Ready", ready, "RollingOut", f"revision {STABLE} serves"),
+        condition("Progressing", str(progressing), "Analyzing", f"revision {CANARY} has 5 %"),
+        *([condition("Degraded", "True", "RolledBack", degraded)] if degraded else []),
+    ]
+    found = {
+        "observedGeneration": 2,
+        "servingRevision": STABLE,
+        "targetRevision": CANARY,
+        "conditions": conditions,
+        "rollout": going | rollout if rollout else None,
+        **status,
+    }
+    found = {name: value for name, value in found.items() if value is not None}
+    ModelServerStatus.model_validate_json(json.dumps(found))  # only what the operator may write
+    metadata = {"name": "chat", "namespace": "ns", "generation": 2, "resourceVersion": "4711"}
+    spec = {"model": {"uri": "hf://example/tiny"}, "podTemplate": {}, "aliases": []}
+    return {
+        "apiVersion": "modelserver.dev/v1alpha1",
+        "kind": "ModelServer",
+        "metadata": metadata,
+        "spec": spec,
+        "status": found,
+    }
+
+
+def condition(kind, status, reason, message):
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": 2,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+
+
+def paused(by):
+    return {"phase": "Analyzing", "paused": {"by": by, "since": "2026-01-01T00:00:00Z"}}
+
+
+def holding(reason, message):
+    since = "2026-01-01T00:00:00Z"
+    return {
+        "phase": "Analyzing",
+        "holding": {"reason": reason, "message": message, "since": since},
+    }
+
+
+NOTHING = manifest_of({}, progressing=False, ready="True")
+ANALYZING = manifest_of({"phase": "Analyzing"})
+HOLDING = manifest_of(holding("TooFewRequests", "12 of 50 requests"))
+TO_BE_APPROVED = manifest_of(holding("WaitingForApproval", "promote-step approves 100 %"))
+PAUSED = manifest_of(paused("command"))
+PAUSED_IN_SPEC = manifest_of(paused("spec"))
+PAUSED_BY_FAILURE = manifest_of(paused("failure"))
+PROMOTING = manifest_of({"phase": "Promoting"})
+BAKING = manifest_of({"phase": "Baking"}, ready="True", servingRevision=CANARY)
+ROLLING_BACK = manifest_of({"phase": "RollingBack"})
+ROLLED_BACK = manifest_of(
+    {"phase": "RolledBack"}, progressing=False, ready="True", degraded="37 of 600 requests failed"
+)
+ROLLED_BACK_BY_COMMAND = manifest_of(
+    {},
+    progressing=False,
+    ready="True",
+    rolledBackTo={"revision": STABLE, "insteadOf": CANARY},
+)
+
+ROLLOUTS = {
+    "nothing": (NOTHING, "Healthy", "serves"),
+    "analyzing": (ANALYZING, "Progressing", "5 %"),
+    "holding": (HOLDING, "Progressing", "12 of 50 requests"),
+    "to be approved": (TO_BE_APPROVED, "Suspended", "promote-step"),
+    "paused": (PAUSED, "Suspended", "paused by command"),
+    "paused in the spec": (PAUSED_IN_SPEC, "Suspended", "paused by spec"),
+    "paused by a failure": (PAUSED_BY_FAILURE, "Degraded", "paused by failure"),
+    "promoting": (PROMOTING, "Progressing", "5 %"),
+    "baking": (BAKING, "Progressing", "5 %"),
+    "going back": (ROLLING_BACK, "Progressing", "5 %"),
+    "rolled back": (ROLLED_BACK, "Degraded", "37 of 600"),
+    "rolled back by command": (ROLLED_BACK_BY_COMMAND, "Suspended", f"asks for {CANARY}"),
+}
+
+
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_the_health_of_a_rollout_says_who_has_to_act(name):
+    manifest, health, message = ROLLOUTS[name]
+    found = health_of(manifest)
+    assert found[0] == health
+    assert message in found[1]
+
+
+# -- actions -------------------------------------------------------------------------------------
+
+GOING = {"pause", "promote-step", "promote-full", "abort", "rollback"}
+
+POSSIBLE = {
+    "nothing": (NOTHING, {"rollback"}),
+    "analyzing": (ANALYZING, GOING),
+    "holding": (HOLDING, GOING),
+    "paused": (PAUSED, GOING - {"pause"} | {"resume"}),
+    "paused in the spec": (PAUSED_IN_SPEC, GOING - {"pause"}),
+    "promoting": (PROMOTING, {"pause", "abort", "rollback"}),
+    "baking": (BAKING, {"pause", "abort", "rollback"}),
+    "going back": (ROLLING_BACK, {"rollback"}),
+    "rolled back": (ROLLED_BACK, {"retry", "rollback"}),
+}
+
+
+@pytest.mark.parametrize("name", POSSIBLE)
+def test_only_what_would_do_something_can_be_clicked(name):
+    manifest, possible = POSSIBLE[name]
+    assert possible_actions(manifest) == possible
+
+
+def test_a_rolling_takeover_knows_no_commands_but_the_way_back():
+    assert possible_actions(rolling().manifest) == {"rollback"}
+
+
+def test_nothing_can_be_clicked_before_the_operator_has_looked():
+    assert possible_actions(never_looked_at().manifest) == set()
+
+
+def test_every_action_that_is_shown_exists_and_the_other_way_round():
+    shown = actions_of(ANALYZING)
+    assert set(shown) == set(scripts().actions)
+    assert shown["rollback"]["params"] == [{"name": "revision"}]
+    assert all("params" not in action for name, action in shown.items() if name != "rollback")
+
+
+COMMANDS = {
+    "pause": f"pause/{CANARY}",
+    "resume": f"resume/{CANARY}",
+    "promote-step": f"promote-step/{CANARY}",
+    "promote-full": f"promote-full/{CANARY}",
+    "abort": f"abort/{CANARY}",
+    "retry": f"retry/{CANARY}",
+    "rollback": f"rollback-to/{STABLE}",
+}
+
+
+@pytest.mark.parametrize("action", COMMANDS)
+def test_an_action_sets_the_command_and_touches_nothing_else(action):
+    before = copy.deepcopy(ANALYZING)
+    changed = changed_by(action, ANALYZING, revision=STABLE)
+    command = changed["metadata"]["annotations"].pop(COMMAND)
+    assert command == f"{COMMANDS[action]}/argocd-4711"
+    del changed["metadata"]["annotations"]
+    assert changed == before
+
+
+def test_an_action_keeps_other_annotations():
+    manifest = copy.deepcopy(ANALYZING)
+    manifest["metadata"]["annotations"] = {"team": "search", COMMAND: f"pause/{CANARY}/argocd-1"}
+    annotations = changed_by("abort", manifest)["metadata"]["annotations"]
+    assert annotations == {"team": "search", COMMAND: f"abort/{CANARY}/argocd-4711"}
+
+
+def test_a_token_comes_again_only_for_the_same_look():
+    later = copy.deepcopy(ANALYZING)
+    later["metadata"]["resourceVersion"] = "4712"
+    looks = [ANALYZING, ANALYZING, later]
+    first, again, other = [
+        changed_by("abort", one)["metadata"]["annotations"][COMMAND] for one in looks
+    ]
+    assert first == again != other
+
+
+@pytest.mark.parametrize("action", [name for name in COMMANDS if name != "rollback"])
+def test_an_action_without_a_rollout_says_that_there_is_none(action):
+    with pytest.raises(Exception, match="there is no rollout to"):
+        changed_by(action, NOTHING)
+
+
+def test_going_back_needs_to_know_where_to():
+    with pytest.raises(Exception, match="name the revision to go back to"):
+        changed_by("rollback", ANALYZING)
+
+
+# -- kstatus, kubectl wait, Flux -----------------------------------------------------------------
+
+
+def kstatus_of(manifest):
+    """What sigs.k8s.io/cli-utils/pkg/kstatus computes of a custom resource; Flux asks it too."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
+    if metadata.get("deletionTimestamp"):
+        return "Terminating"
+    if status.get("observedGeneration", metadata["generation"]) != metadata["generation"]:
+        return "InProgress"
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
+
+
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_what_argo_cd_calls_healthy_is_current_for_kstatus(name):
+    manifest, health, _ = ROLLOUTS[name]
+    if health == "Healthy":
+        assert kstatus_of(manifest) == "Current"
