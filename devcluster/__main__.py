@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from devcluster import catalog, cluster, finder
 from devcluster.console import say
+from devcluster.definitions import BundleName, install_definitions
 from devcluster.engine import stop_abandoned_engine
 from devcluster.errors import ClusterStateError, DevclusterError
 from devcluster.image_build import Part, Variant, build_images, image_specs
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_down(commands)
     _add_looking(commands)
     _add_build(commands)
+    _add_definitions(commands)
     _add_images(commands)
     return parser
 
@@ -125,6 +127,25 @@ def _add_build(commands: _Commands) -> None:
         help="default: all that a cluster needs. " + ", ".join(catalog.KNOWN_PROGRAMS),
     )
     build.set_defaults(run=_build)
+
+
+def _add_definitions(commands: _Commands) -> None:
+    install = commands.add_parser(
+        "install-definitions",
+        help="install the definitions (CRDs) of Istio or the Gateway API",
+        description="Install definitions of other projects, so that the operator finds them and "
+        "the API server checks its routes. Nothing runs that would carry the routes out.",
+    )
+    _add_name(install)
+    install.add_argument(
+        "bundles",
+        nargs="+",
+        type=BundleName,
+        choices=list(BundleName),
+        metavar="BUNDLE",
+        help=", ".join(BundleName),
+    )
+    install.set_defaults(run=_install_definitions)
 
 
 def _add_images(commands: _Commands) -> None:
@@ -222,6 +243,12 @@ def _build(options: argparse.Namespace) -> int:
         )
     for path in finder.find_programs(options.programs or catalog.ALL_PROGRAMS).values():
         print(path)
+    return 0
+
+
+def _install_definitions(options: argparse.Namespace) -> int:
+    install_definitions(cluster.existing(options.name), options.bundles)
+    say(f"The cluster {options.name} has the definitions of {', '.join(options.bundles)}")
     return 0
 
 

@@ -12,7 +12,7 @@ from modelserver_operator.cluster.patience import Backoff, jittered, pause
 from modelserver_operator.cluster.store import Store
 from modelserver_operator.errors import ClusterError
 from modelserver_operator.resources.kinds import OPTIONAL_KINDS, Kind
-from modelserver_operator.resources.router_choice import Capabilities
+from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
 
 # One small document is read this often; nobody waits for it but who has just installed Istio.
 LOOK_SECONDS = 30.0
@@ -64,7 +64,7 @@ class OptionalInformers:
         self._namespaces = namespaces or ("",)
         self._discovery = Discovery(client)
         self._found: Capabilities | None = None
-        self._told = Capabilities()
+        self._told = NO_CAPABILITIES
         self._following: dict[Kind, Following] = {}
         self._wanted = asyncio.Event()
         self._backoff = Backoff(

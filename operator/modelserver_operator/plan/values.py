@@ -6,7 +6,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from modelserver_operator.resources.router_choice import Capabilities
+from modelserver_operator.plan.answers import NO_QUESTIONS, NOTHING_HEARD, Heard, Questions
+from modelserver_operator.resources.route import Route
+from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
 from modelserver_operator.rollout.sight import Wish
 
 type Manifest = dict[str, Any]
@@ -39,7 +41,7 @@ class Observed:
     `children` are owned by the server's uid; `strangers` bear a name that we want (or carry our
     labels) but belong to somebody else; `pods` are the pods of the server's Deployments and Jobs;
     `mount_failures` says by pod why its volumes cannot be mounted; `capabilities` are those of the
-    cluster.
+    cluster; `heard` is what pods said about the requests of a rollout.
     """
 
     children: Mapping[ChildKey, Manifest]
@@ -47,7 +49,8 @@ class Observed:
     pods: tuple[Manifest, ...]
     progress: Mapping[str, PodProgress]
     mount_failures: Mapping[str, str] = MappingProxyType({})
-    capabilities: Capabilities = Capabilities()
+    capabilities: Capabilities = NO_CAPABILITIES
+    heard: Heard = NOTHING_HEARD
 
 
 class WriteMode(StrEnum):
@@ -138,7 +141,9 @@ class Plan:
     wanted_revision: str = ""  # what is to serve: another than the target if that was rolled back
     wish: Wish | None = None  # what a rollout is asked for; None for a server that is deleted
     replicas: Mapping[str, int] = MappingProxyType({})  # of the live revisions
-    route_version: str = ""  # what the router's pods shall say; "" without a router
+    route: Route | None = None  # what divides the traffic; None where nothing does
+    route_version: str = ""  # what the built-in router's pods shall say; "" without one
+    questions: Questions = NO_QUESTIONS  # to be asked before a decision is made
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()
     pod_annotations: tuple[PodAnnotation, ...] = ()

@@ -14,7 +14,7 @@ from modelserver_operator.cluster.store import (
 )
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed, PodProgress
 from modelserver_operator.resources.kinds import CHILD_KINDS, OPTIONAL_KINDS, POD
-from modelserver_operator.resources.router_choice import Capabilities
+from modelserver_operator.resources.router_choice import NO_CAPABILITIES
 
 KINDS = {kind.kind: kind for kind in (*CHILD_KINDS, *OPTIONAL_KINDS)}
 
@@ -50,7 +50,7 @@ class Found:
     """What the cluster has beyond Kubernetes; nothing until somebody has looked."""
 
     def __init__(self) -> None:
-        self.capabilities = Capabilities()
+        self.capabilities = NO_CAPABILITIES
 
 
 def _stores() -> dict[str, Store]:

@@ -29,6 +29,9 @@ class Capabilities:
         return self.kinds.issuperset(_KINDS.get(router, ()))
 
 
+NO_CAPABILITIES = Capabilities()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterChoice:
     """`router` divides the traffic; with a `problem` it cannot, and nobody does.

@@ -1,0 +1,144 @@
+"""Definitions (CRDs) of projects that a ModelServer can work with, from their Go modules.
+
+With them the API server checks what the operator writes for those projects, though none of their
+programs runs.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import addons
+from devcluster.cluster import Cluster
+from devcluster.command import run
+from devcluster.console import step
+from devcluster.errors import MissingToolError, ProgramUnavailableError
+from devcluster.lock import locked
+from devcluster.paths import cache_root
+
+_KIND = "CustomResourceDefinition"
+_APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=devcluster")
+_ESTABLISHED_SECONDS = 60
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a MiB takes half a minute in Python
+
+type Manifest = dict[str, Any]
+
+
+class BundleName(StrEnum):
+    ISTIO = "istio"
+    GATEWAY_API = "gateway-api"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """`checksum` is what go.sum would say; `members` are files and folders in the module."""
+
+    name: BundleName
+    module: str
+    version: str
+    checksum: str
+    members: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        return cache_root() / "definitions" / f"{self.name}-{self.version}.json"
+
+
+BUNDLES = {
+    bundle.name: bundle
+    for bundle in (
+        Bundle(
+            name=BundleName.ISTIO,
+            module="istio.io/istio",
+            version="v0.0.0-20260827124520-eed52ebb66ad",
+            checksum="h1:ui9TJjRMAV/hb5ehQaZDq7IUGxuQP6dra9lapT/VjHI=",
+            members=("manifests/charts/base/files/crd-all.gen.yaml",),
+        ),
+        Bundle(
+            name=BundleName.GATEWAY_API,
+            module="sigs.k8s.io/gateway-api",
+            version="v1.6.1",
+            checksum="h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY=",
+            members=("config/crd/standard/",),
+        ),
+    )
+}
+
+
+def definitions(name: BundleName) -> list[Manifest]:
+    """From the cache; fetched into it the first time."""
+    bundle = BUNDLES[name]
+    bundle.file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(bundle.file.parent):
+        if not bundle.file.exists():
+            with step(f"fetching the definitions of {name} {bundle.version}"):
+                _fetch(bundle)
+    found: list[Manifest] = json.loads(bundle.file.read_text())
+    return found
+
+
+def install_definitions(cluster: Cluster, names: Sequence[BundleName]) -> None:
+    """Returns when the API server serves all of them."""
+    manifests = [one for name in names for one in definitions(name)]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    _kubectl(cluster, *_APPLY, "-f", "-", stdin=everything)
+    made = [f"customresourcedefinition/{one['metadata']['name']}" for one in manifests]
+    patience = f"--timeout={_ESTABLISHED_SECONDS}s"
+    _kubectl(cluster, "wait", "--for=condition=Established", patience, *made)
+
+
+def _kubectl(cluster: Cluster, *arguments: str, stdin: str = "") -> str:
+    return addons.kubectl(cluster.folder, cluster.kubectl, *arguments, stdin=stdin)
+
+
+def _fetch(bundle: Bundle) -> None:
+    """In one step, so that an interrupted fetch leaves nothing."""
+    found = list(_definitions_in(_download(bundle), bundle))
+    if not found:
+        raise ProgramUnavailableError(
+            f"{bundle.module}@{bundle.version} has no {_KIND} in {', '.join(bundle.members)}"
+        )
+    unfinished = bundle.file.with_name(f".{bundle.file.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(found))
+    unfinished.rename(bundle.file)
+
+
+def _download(bundle: Bundle) -> Path:
+    """The module's zip, in Go's own cache."""
+    wanted = f"{bundle.module}@{bundle.version}"
+    if shutil.which("go") is None:
+        raise MissingToolError(
+            f"Go is not installed, and the definitions of {bundle.name} come from the Go module"
+            f" {wanted}; install Go (https://go.dev/dl) and run again"
+        )
+    with tempfile.TemporaryDirectory() as empty:  # in a module, its go.mod would have a say
+        plain = {"GOFLAGS": "", "GOWORK": "off"}
+        answer = run(
+            ["go", "mod", "download", "-json", wanted], folder=Path(empty), environment=plain
+        )
+    described = json.loads(answer)
+    if described["Sum"] != bundle.checksum:
+        raise ProgramUnavailableError(
+            f"{wanted} has the checksum {described['Sum']}, but {bundle.checksum} is expected; do"
+            " not use it, and ask whoever runs the module proxy"
+        )
+    return Path(described["Zip"])
+
+
+def _definitions_in(archive: Path, bundle: Bundle) -> Iterator[Manifest]:
+    root = f"{bundle.module}@{bundle.version}/"
+    wanted = tuple(root + member for member in bundle.members)
+    with zipfile.ZipFile(archive) as module:
+        for name in sorted(module.namelist()):
+            if name.startswith(wanted) and name.endswith(".yaml"):
+                documents = yaml.load_all(module.read(name), Loader=_LOADER)
+                yield from (one for one in documents if one and one["kind"] == _KIND)
