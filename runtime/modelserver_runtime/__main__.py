@@ -27,10 +27,14 @@ from modelserver_runtime.artifacts import (
 )
 from modelserver_runtime.bench.command import add_bench_flags, bench
 from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
+from modelserver_runtime.gateway.command import FIELDS as GATEWAY_FIELDS
+from modelserver_runtime.gateway.command import TEXT as GATEWAY_TEXT
+from modelserver_runtime.gateway.command import gateway
 from modelserver_runtime.logs import install_logging
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
 from modelserver_runtime.settings.flags import add_flags, settings_given
 from modelserver_runtime.settings.names import advice, flag_of
+from modelserver_runtime.settings.router import RouterSettings
 from modelserver_runtime.settings.strangers import unknown_variables
 
 log = logging.getLogger("modelserver_runtime")
@@ -50,6 +54,7 @@ Serves one Hugging Face model over HTTP: OpenAI's routes, and /predict for other
 """
 _COMMANDS = {
     "serve": "load a model and serve it until SIGTERM or Ctrl-C",
+    "gateway": GATEWAY_TEXT,
     "fetch": "bring a model from the hub into a directory",
     "resolve": "say which commit a branch or tag of a model is",
     "discover": "list the tasks that models can be served for, with what they accept",
@@ -106,6 +111,8 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
     match command:
         case "serve":
             _serve(settings, is_fetching=str(flags.get("model") or "").startswith(_HUB))
+        case "gateway":
+            gateway(settings, listen, _say)
         case "fetch":
             _report(_with_progress(settings, _fetch))
         case _:
@@ -165,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=text,
-            usage=f"modelserver-runtime {name} [--model MODEL] [settings]",
+            usage=_usage(name),
             description=_sentence(text),
             epilog=_EPILOGUE,
         )
@@ -178,12 +185,22 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
+def _usage(command: str) -> str:
+    what = "--route FILE" if command == "gateway" else "[--model MODEL]"
+    return f"modelserver-runtime {command} {what} [settings]"
+
+
 def _add_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    if command == "gateway":
+        add_flags(parser, only=GATEWAY_FIELDS)
+        return
     what = "directory, or hf://ORGANISATION/NAME" if command == "serve" else "hf://..."
     parser.add_argument("--model", help=f"{what} (short for --model-uri and --model-directory)")
-    add_flags(parser, only=None if command == "serve" else _ARTIFACT_FIELDS)
+    add_flags(parser, only=_SERVE_FIELDS if command == "serve" else _ARTIFACT_FIELDS)
 
 
+# A server knows nothing of routes.
+_SERVE_FIELDS = frozenset(Settings.model_fields) - set(RouterSettings.model_fields)
 _ARTIFACT_FIELDS = frozenset(
     {
         *("model_uri", "model_revision", "model_directory", "allow_pickle", "trust_remote_code"),

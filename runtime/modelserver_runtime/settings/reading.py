@@ -17,6 +17,7 @@ from modelserver_runtime.settings.jobs import JobsSettings
 from modelserver_runtime.settings.model import ModelSettings
 from modelserver_runtime.settings.models import ExtraModel, SeveralModelsSettings
 from modelserver_runtime.settings.names import PREFIX
+from modelserver_runtime.settings.router import RouterSettings
 from modelserver_runtime.settings.serving import ServingSettings
 from modelserver_runtime.settings.sources import Origin, origin_of, sources_of
 from modelserver_runtime.settings.storage import StorageSettings
@@ -35,6 +36,7 @@ class Settings(
     AccessSettings,
     StorageSettings,
     TelemetrySettings,
+    RouterSettings,
     BaseSettings,
 ):
     model_config = SettingsConfigDict(

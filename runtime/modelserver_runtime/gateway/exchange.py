@@ -1,0 +1,87 @@
+"""One request: is there a way, who answers it, and what is said when nobody does."""
+
+import logging
+
+from modelserver_runtime.errors import UpstreamFailure, UpstreamSilent, UpstreamUnreachable
+from modelserver_runtime.gateway.body import Body, ClientGone, Receive, Send
+from modelserver_runtime.gateway.choice import Asker
+from modelserver_runtime.gateway.passing import Passing, Surroundings
+from modelserver_runtime.gateway.refusal import Answer, Refused, send_refusal
+from modelserver_runtime.gateway.request import Request
+
+log = logging.getLogger(__name__)
+
+# A Service knows within a second or two that a pod is gone, or that there is one.
+_RETRY_SECONDS = 1.0
+_NO_ROUTE = Answer(
+    status=503,
+    code="no_route",
+    message="This router has not been told yet where to send requests; try again soon",
+    retry_after_seconds=_RETRY_SECONDS,
+)
+
+
+class Exchange:
+    def __init__(self, router: Surroundings, request: Request, send: Send) -> None:
+        self._router = router
+        self._request = request
+        self._send = send
+
+    async def run(self, receive: Receive) -> None:
+        body = Body(receive)
+        try:
+            await body.read_ahead()
+            await self._answer(body)
+        except ClientGone:
+            self._router.tally.clients_gone += 1
+        except Refused as refused:
+            await self._refuse(refused.answer)
+
+    async def _answer(self, body: Body) -> None:
+        way = self._router.way
+        if way is None:
+            raise Refused(_NO_ROUTE)
+        asker = Asker(headers=self._request.headers, address=self._request.peer)
+        choice = way.chooser.choose(asker)
+        passing = Passing(self._router, way, choice, self._request, self._send)
+        try:
+            await passing.run(body)
+        except UpstreamFailure as failure:
+            log.warning("A request got no whole answer", extra={"fields": passing.fields(failure)})
+            # An answer that has begun is cut off: uvicorn closes the connection, so that the
+            # client does not take it for a whole one.
+            if not passing.status:
+                await self._refuse(_answer_to(failure))
+
+    async def _refuse(self, answer: Answer) -> None:
+        self._router.tally.refused[answer.code] += 1
+        await send_refusal(
+            self._send,
+            answer,
+            path=self._request.path,
+            identity=self._request.identity,
+            is_last=self._router.is_draining,
+        )
+
+
+def _answer_to(failure: UpstreamFailure) -> Answer:
+    match failure:
+        case UpstreamUnreachable():
+            return Answer(
+                status=503,
+                code="upstream_unreachable",
+                message="No server of the model can be reached; nothing was sent, try again",
+                retry_after_seconds=_RETRY_SECONDS,
+            )
+        case UpstreamSilent():
+            return Answer(
+                status=504,
+                code="upstream_timeout",
+                message="The server of the model did not answer in time",
+            )
+        case _:
+            return Answer(
+                status=502,
+                code="upstream_broken",
+                message="The server of the model ended before it had answered",
+            )
