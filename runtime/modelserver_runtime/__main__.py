@@ -1,4 +1,4 @@
-"""The command line: modelserver-runtime serve, fetch, resolve, discover, hardware, keys, bench."""
+"""The command line: modelserver-runtime serve, fetch, resolve, preflight, keys and others."""
 
 import argparse
 import json
@@ -31,6 +31,8 @@ from modelserver_runtime.gateway.command import FIELDS as GATEWAY_FIELDS
 from modelserver_runtime.gateway.command import TEXT as GATEWAY_TEXT
 from modelserver_runtime.gateway.command import gateway
 from modelserver_runtime.logs import install_logging
+from modelserver_runtime.preflight.command import TEXT as PREFLIGHT_TEXT
+from modelserver_runtime.preflight.command import add_preflight_flags, preflight
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
 from modelserver_runtime.settings.flags import add_flags, settings_given
 from modelserver_runtime.settings.names import advice, flag_of
@@ -44,6 +46,7 @@ _TERMINATION_LOG = Path("/dev/termination-log")
 # The kubelet reads no more of a termination message.
 _LONGEST_MESSAGE_BYTES = 4096
 _FAILED_REQUESTS = 1
+_KEY_VARIABLE = "OPENAI_API_KEY"
 _INTERRUPTED = 130
 _TERMINATED = 143
 _DESCRIPTION = """\
@@ -60,9 +63,12 @@ _COMMANDS = {
     "discover": "list the tasks that models can be served for, with what they accept",
     "hardware": "list what there is to compute with, and why the rest is not usable",
     "bench": "ask a server many times at once, and say how fast it is",
+    "preflight": PREFLIGHT_TEXT,
 }
 # What needs no settings: its only flag is --output.
 _INVENTORIES = {"discover": describe_tasks, "hardware": describe_hardware}
+# What asks a server, and has flags of its own.
+_CLIENTS = {"bench": add_bench_flags, "preflight": add_preflight_flags}
 _EPILOGUE = (
     "Every flag can also be set by the variable behind it, and in the file of --config; a flag "
     "wins over a variable, and a variable over the file."
@@ -101,9 +107,11 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
         _say(run_keys(flags, standard_input=sys.stdin, now=time.time()))
         return 0
     if command == "bench":
-        key = os.environ.get("OPENAI_API_KEY", "")
+        key = os.environ.get(_KEY_VARIABLE, "")
         is_well = bench(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
         return 0 if is_well else _FAILED_REQUESTS
+    if command == "preflight":
+        return _preflight(flags)
     settings = _settings_of(flags)
     install_logging(settings, sys.stderr)
     for sentence in unknown_variables(os.environ, Settings.model_fields):
@@ -118,6 +126,13 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
         case _:
             _report(_with_progress(settings, _resolve))
     return 0
+
+
+def _preflight(flags: Mapping[str, Any]) -> int:
+    key = os.environ.get(_KEY_VARIABLE, "")
+    result = preflight(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
+    _terminal_message(result.as_message())
+    return 0 if result.has_passed else _FAILED_REQUESTS
 
 
 def _settings_of(flags: Mapping[str, Any]) -> Settings:
@@ -162,8 +177,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _COMMANDS.items():
-        if name == "bench":
-            add_bench_flags(commands.add_parser(name, help=text, description=_sentence(text)))
+        if name in _CLIENTS:
+            _CLIENTS[name](commands.add_parser(name, help=text, description=_sentence(text)))
             continue
         if name in _INVENTORIES:
             inventory = commands.add_parser(name, help=text, description=_sentence(text))

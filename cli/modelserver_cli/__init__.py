@@ -1,0 +1,1 @@
+"""The command line of ModelServers: `modelserver`, which is also `kubectl modelserver`."""
