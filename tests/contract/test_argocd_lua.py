@@ -158,7 +158,7 @@ def test_what_is_being_deleted_is_progressing():
 # -- statuses of a rollout by steps --------------------------------------------------------------
 
 
-def manifest_of(rollout, *, progressing=True, ready="Unknown", degraded="", **status):
+def manifest_of(rollout, *, progress="", ready="Unknown", degraded="", **status):
     """As the operator writes it while one revision takes over from another."""
     going = {
         "from": STABLE,
@@ -166,9 +166,11 @@ def manifest_of(rollout, *, progressing=True, ready="Unknown", degraded="", **st
         "strategy": "Canary",
         "startTime": "2026-01-01T00:00:00Z",
     }
+    reason = progress or rollout.get("phase", "Complete")
+    is_progressing = reason not in {"Complete", "RolledBack"}
     conditions = [
         condition("Ready", ready, "RollingOut", f"revision {STABLE} serves"),
-        condition("Progressing", str(progressing), "Analyzing", f"revision {CANARY} has 5 %"),
+        condition("Progressing", str(is_progressing), reason, f"{reason} with 5 %"),
         *([condition("Degraded", "True", "RolledBack", degraded)] if degraded else []),
     ]
     found = {
@@ -176,10 +178,9 @@ def manifest_of(rollout, *, progressing=True, ready="Unknown", degraded="", **st
         "servingRevision": STABLE,
         "targetRevision": CANARY,
         "conditions": conditions,
-        "rollout": going | rollout if rollout else None,
+        **({"rollout": going | rollout} if rollout else {}),
         **status,
     }
-    found = {name: value for name, value in found.items() if value is not None}
     ModelServerStatus.model_validate_json(json.dumps(found))  # only what the operator may write
     metadata = {"name": "chat", "namespace": "ns", "generation": 2, "resourceVersion": "4711"}
     spec = {"model": {"uri": "hf://example/tiny"}, "podTemplate": {}, "aliases": []}
@@ -204,50 +205,48 @@ def condition(kind, status, reason, message):
 
 
 def paused(by):
-    return {"phase": "Analyzing", "paused": {"by": by, "since": "2026-01-01T00:00:00Z"}}
+    rollout = {"phase": "Analyzing", "paused": {"by": by, "since": "2026-01-01T00:00:00Z"}}
+    return manifest_of(rollout, progress="Paused")
 
 
-def holding(reason, message):
-    since = "2026-01-01T00:00:00Z"
-    return {
-        "phase": "Analyzing",
-        "holding": {"reason": reason, "message": message, "since": since},
-    }
+def holding(reason):
+    waits = {"reason": reason, "message": "waits", "since": "2026-01-01T00:00:00Z"}
+    return manifest_of({"phase": "Analyzing", "holding": waits}, progress="Holding")
 
 
-NOTHING = manifest_of({}, progressing=False, ready="True")
+NOTHING = manifest_of({}, ready="True")
 ANALYZING = manifest_of({"phase": "Analyzing"})
-HOLDING = manifest_of(holding("TooFewRequests", "12 of 50 requests"))
-TO_BE_APPROVED = manifest_of(holding("WaitingForApproval", "promote-step approves 100 %"))
-PAUSED = manifest_of(paused("command"))
-PAUSED_IN_SPEC = manifest_of(paused("spec"))
-PAUSED_BY_FAILURE = manifest_of(paused("failure"))
+HOLDING = holding("TooFewRequests")
+TO_BE_APPROVED = holding("AwaitingApproval")
+PAUSED = paused("command")
+PAUSED_IN_SPEC = paused("spec")
 PROMOTING = manifest_of({"phase": "Promoting"})
 BAKING = manifest_of({"phase": "Baking"}, ready="True", servingRevision=CANARY)
 ROLLING_BACK = manifest_of({"phase": "RollingBack"})
 ROLLED_BACK = manifest_of(
-    {"phase": "RolledBack"}, progressing=False, ready="True", degraded="37 of 600 requests failed"
+    {"phase": "RolledBack"}, ready="True", degraded="37 of 600 requests failed"
 )
-ROLLED_BACK_BY_COMMAND = manifest_of(
-    {},
-    progressing=False,
-    ready="True",
-    rolledBackTo={"revision": STABLE, "insteadOf": CANARY},
-)
+SENT_BACK = manifest_of({}, ready="True", rolledBackTo={"revision": STABLE, "insteadOf": CANARY})
 
 ROLLOUTS = {
     "nothing": (NOTHING, "Healthy", "serves"),
-    "analyzing": (ANALYZING, "Progressing", "5 %"),
-    "holding": (HOLDING, "Progressing", "12 of 50 requests"),
-    "to be approved": (TO_BE_APPROVED, "Suspended", "promote-step"),
-    "paused": (PAUSED, "Suspended", "paused by command"),
-    "paused in the spec": (PAUSED_IN_SPEC, "Suspended", "paused by spec"),
-    "paused by a failure": (PAUSED_BY_FAILURE, "Degraded", "paused by failure"),
-    "promoting": (PROMOTING, "Progressing", "5 %"),
-    "baking": (BAKING, "Progressing", "5 %"),
-    "going back": (ROLLING_BACK, "Progressing", "5 %"),
+    "succeeded": (
+        manifest_of({"phase": "Succeeded"}, progress="Complete", ready="True"),
+        "Healthy",
+        "serves",
+    ),
+    "analyzing": (ANALYZING, "Progressing", "Analyzing with 5 %"),
+    "holding": (HOLDING, "Progressing", "Holding"),
+    "to be approved": (TO_BE_APPROVED, "Suspended", "Holding"),
+    "paused by a command": (PAUSED, "Suspended", "Paused"),
+    "paused in the spec": (PAUSED_IN_SPEC, "Suspended", "Paused"),
+    "paused by a deadline": (paused("deadline"), "Suspended", "Paused"),
+    "paused by a failure": (paused("failure"), "Degraded", "Paused"),
+    "promoting": (PROMOTING, "Progressing", "Promoting"),
+    "baking": (BAKING, "Progressing", "Baking"),
+    "going back": (ROLLING_BACK, "Progressing", "RollingBack"),
     "rolled back": (ROLLED_BACK, "Degraded", "37 of 600"),
-    "rolled back by command": (ROLLED_BACK_BY_COMMAND, "Suspended", f"asks for {CANARY}"),
+    "sent back by a command": (SENT_BACK, "Suspended", f"asks for {CANARY}"),
 }
 
 
