@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from devcluster import addons
+from devcluster.catalog import ARGOCD
 from devcluster.cluster import Cluster
 from devcluster.command import run
 from devcluster.console import step
@@ -36,6 +37,7 @@ type Manifest = dict[str, Any]
 class BundleName(StrEnum):
     ISTIO = "istio"
     GATEWAY_API = "gateway-api"
+    ARGOCD = "argocd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,13 @@ BUNDLES = {
             version="v1.6.1",
             checksum="h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY=",
             members=("config/crd/standard/",),
+        ),
+        Bundle(
+            name=BundleName.ARGOCD,
+            module="github.com/argoproj/argo-cd/v3",
+            version=ARGOCD,
+            checksum="h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=",
+            members=("manifests/crds/application-crd.yaml", "manifests/crds/appproject-crd.yaml"),
         ),
     )
 }
