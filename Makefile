@@ -50,7 +50,10 @@ slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, o
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
 api: .venv/.dev ## tests on a real API server without a node
-	$(PY) -m pytest -m api
+	$(PY) -m pytest -m "api and not gitops"
+
+gitops: .venv/.dev ## tests with a real Argo CD (compiled the first time) on a real API server
+	$(PY) -m pytest -m gitops
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
 	$(PY) -m pytest -m e2e
@@ -73,4 +76,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.soak && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api e2e fuzz crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api gitops e2e fuzz crds reference images locks bench
