@@ -13,11 +13,15 @@ ROLE = "modelserver.dev/role"
 # has changed at once, and then renews the ConfigMap in it.
 ROUTE_VERSION = "modelserver.dev/route-version"
 
+# Annotation of a ModelServer: what to do with its rollout, `<verb>/<revision>/<token>`.
+COMMAND = "modelserver.dev/command"
+
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"  # what `kubectl rollout restart` sets
 
 FETCHING = "fetching"
 SERVING = "serving"
 ROUTER = "router"
+PREFLIGHT = "preflight"
 
 
 def child_labels(server: str, revision: str = "") -> dict[str, str]:
@@ -38,6 +42,11 @@ def revision_selector(server: str, revision: str) -> dict[str, str]:
 def router_selector(server: str) -> dict[str, str]:
     """Selects the router's pods, which have no revision."""
     return {SERVER: server, ROLE: ROUTER}
+
+
+def preflight_selector(server: str) -> dict[str, str]:
+    """Selects the pod that asks the golden set, which has no revision."""
+    return {SERVER: server, ROLE: PREFLIGHT}
 
 
 def server_selector(server: str) -> dict[str, str]:

@@ -26,6 +26,19 @@ def resolve_job(server: str, inputs_hash: str) -> str:
     return f"{server}-resolve-{inputs_hash}"
 
 
+def preflight_job(server: str, inputs_hash: str) -> str:
+    return f"{server}-preflight-{inputs_hash}"
+
+
+def preflight_policy(server: str) -> str:
+    return f"{server}.preflight"
+
+
+def examined_policy(server: str) -> str:
+    """Of the model's pods that are asked the golden set."""
+    return f"{server}.examined"
+
+
 def router(server: str) -> str:
     """Deployment, ConfigMap and PodDisruptionBudget of the built-in router."""
     return f"{server}-router"
