@@ -16,6 +16,7 @@ import uvloop
 from modelserver_operator.cluster.access import Access, find_access
 from modelserver_operator.cluster.client import ApiClient
 from modelserver_operator.cluster.progress import ProgressProbe, open_probe_session
+from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.cluster.transport import Transport
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidConfiguration
@@ -64,7 +65,7 @@ async def operate(config: OperatorConfig, access: Access) -> None:
     measured = Metrics()
     async with Transport(access, measured.request) as transport, open_probe_session() as pods:
         client = ApiClient(transport)
-        replica = Replica(client, ProgressProbe(pods), config, measured, _now)
+        replica = Replica(client, ProgressProbe(pods), ReadingProbe(pods), config, measured, _now)
         watch = ModelServerWatch(
             access, client, replica, measured.request, namespaces=config.namespaces
         )

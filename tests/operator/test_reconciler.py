@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from modelserver_operator.cluster.client import ObjectName
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import Conflict, NotLeading, OperatorError, Unavailable
+from modelserver_operator.plan.answers import NOTHING_HEARD
 from modelserver_operator.reconciler.caches import Caches
 from modelserver_operator.reconciler.reconciler import STRANGER_SECONDS, Reconciler
 from support import pod_outcomes
@@ -60,6 +61,13 @@ class Rumours:
         return dict.fromkeys(names, self.said) if self.said else {}
 
 
+class Unheard:
+    """Nobody answers what it has counted."""
+
+    async def read(self, _pods, _questions):
+        return NOTHING_HEARD
+
+
 class Desk:
     """A reconciler, its caches and the API that they are caches of."""
 
@@ -74,6 +82,7 @@ class Desk:
             guard=self.guard,
             probe=self.probe,
             mounts=self.mounts,
+            readings=Unheard(),
             clock=lambda: NOW,
             absorb=self.absorbed.append,
         )

@@ -7,6 +7,7 @@ node that exists only as an object and reports the status that the test has dire
     stage.direct(pod_outcomes.FINE, server="chat")                and now it works again
     with stage.intermission(): ...                                nobody schedules, nobody reports
     stage.progress = {"phase": "Fetching", "percent": 40, ...}    what GET /startupz of pods answers
+    stage.direct(stage.traffic.outcome, server="chat")            pods that say what they counted
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from aiohttp import web
 
 from devcluster.api import Cluster
 from support import pod_outcomes
+from support.played_traffic import Traffic
 from support.pod_outcomes import Outcome, Pod
 
 NODE = "stage"
@@ -62,6 +64,7 @@ class Stage:
     def __init__(self, cluster: Cluster) -> None:
         high, low = divmod(os.getpid() % 65536, 256)
         self.progress_address = f"127.77.{high}.{low}"  # two test runs do not answer each other
+        self.traffic = Traffic(high, low)
         self.progress: dict[str, Any] = {"phase": "Fetching", "percent": 0, "message": ""}
         self._url = cluster.url
         self._headers = {"Authorization": f"Bearer {cluster.admin_token}"}
@@ -99,6 +102,7 @@ class Stage:
 
     def clear(self) -> None:
         self._directions.clear()
+        self.traffic.calm()
         self._loop.call_soon_threadsafe(self._attend_all)
 
     @contextmanager
@@ -126,6 +130,7 @@ class Stage:
             self._url, connector=connector, headers=self._headers, read_bufsize=2**20
         ) as self._session:
             answering = await self._answer_progress()
+            self.traffic.fetch = lambda path: self._send("GET", path, None)
             await self._make_node()
             async with asyncio.TaskGroup() as self._tasks:
                 loops = [
@@ -136,6 +141,7 @@ class Stage:
                 for loop in loops:
                     loop.cancel()
             await answering.cleanup()
+            await self.traffic.close()
         await asyncio.sleep(0.05)  # connections close in later turns of the loop
 
     async def _answer_progress(self) -> web.ServerRunner:
@@ -237,7 +243,9 @@ class Stage:
         if outcome.is_bound and not pod["spec"].get("nodeName"):
             await self._bind(path, pod["metadata"]["name"])
         self._reported[uid] = outcome
-        await self._send("PATCH", f"{path}/status", _status_patch(pod, outcome), headers=_MERGE)
+        patch = _status_patch(pod, outcome)
+        await self.traffic.open(pod)
+        await self._send("PATCH", f"{path}/status", patch, headers=_MERGE)
 
     async def _bind(self, path: str, name: str) -> None:
         target = {"apiVersion": "v1", "kind": "Node", "name": NODE}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from modelserver_operator.apis.access import Access
 from modelserver_operator.apis.model import ExtraModel, Model, have_different_names
 from modelserver_operator.apis.pods import Availability, Network, NetworkPolicyMode, PodTemplate
+from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.runtime import Engine, Resources, Runtime
 from modelserver_operator.apis.status import ModelServerStatus
+from modelserver_operator.apis.traffic import Traffic
 from modelserver_operator.apis.types import ApiModel, Rule, list_map, unique
 from modelserver_operator.errors import InvalidResource
 
@@ -77,6 +80,10 @@ class ModelServerSpec(ApiModel):
     """Who may talk to the pods, and to whom they may talk."""
     availability: Availability = Availability()
     """How the pods stay available while nodes come and go."""
+    rollout: RolloutSpec | None = None
+    """How a new revision takes over. Without it, as soon as all of its pods are ready."""
+    traffic: Traffic | None = None
+    """How requests are divided while there are two revisions."""
     pod_template: PodTemplate = PodTemplate()
     """The last resort: anything else about the pods, laid over what the operator makes."""
     suspend: bool = False
@@ -143,6 +150,7 @@ class ObjectMeta(BaseModel):
     namespace: str = "default"
     uid: str = ""
     generation: int = 0
+    annotations: Mapping[str, str] = Field(default_factory=dict)
     deletionTimestamp: str | None = None  # noqa: N815  as Kubernetes spells it
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
-from modelserver_operator.plan.looks import child_revision, children_of_kind
+from modelserver_operator.plan.arrangement import Arrangement
+from modelserver_operator.plan.looks import child_revision, children_of_kind, stored_revisions
+from modelserver_operator.plan.routing import routing_children
 from modelserver_operator.plan.values import Manifest, Observed
 from modelserver_operator.resources.budget import make_budget
 from modelserver_operator.resources.controller_revision import make_controller_revision
@@ -16,8 +18,12 @@ from modelserver_operator.resources.network_policy import (
     make_fetching_policy,
     make_serving_policy,
 )
-from modelserver_operator.resources.revision import Revision, revision_from_data
-from modelserver_operator.resources.service import make_revision_service, make_root_service
+from modelserver_operator.resources.revision import Revision
+from modelserver_operator.resources.service import (
+    make_revision_service,
+    make_root_service,
+    make_routed_root_service,
+)
 from modelserver_operator.resources.service_account import make_service_account
 
 MIN_REPLICAS_FOR_BUDGET = 2
@@ -28,7 +34,7 @@ class Wanted:
     """What the children are made from."""
 
     target: Revision | None
-    serving: str
+    arrangement: Arrangement
     live: Mapping[str, Revision]  # those that we can make; see `live_revisions`
     job: Manifest | None
 
@@ -41,11 +47,7 @@ def live_revisions(
     One whose ControllerRevision was deleted by hand is known only if it is the target; an old one
     is left as it is until it goes.
     """
-    stored = {
-        revision.name: revision
-        for manifest in children_of_kind(observed, CONTROLLER_REVISION.kind)
-        if (revision := revision_from_data(manifest.get("data") or {})) is not None
-    }
+    stored = stored_revisions(observed)
     if target is not None:
         stored[target.name] = target
     return {name: stored[name] for name in sorted(names) if name in stored}
@@ -59,17 +61,31 @@ def desired_children(
         is_target = wanted.target is not None and revision.name == wanted.target.name
         number = _number(revision.name, numbers, is_target=is_target)
         yield make_controller_revision(server, revision, number=number)
-        yield from _revision_children(server, revision)
+        replicas = wanted.arrangement.replicas[revision.name]
+        yield from _revision_children(server, revision, replicas)
     yield make_service_account(server)
     yield from _policies(server, wanted, config)
     if wanted.job is not None:
         yield wanted.job
-    if wanted.serving:
-        yield make_root_service(server, wanted.serving)
+    yield from _traffic(server, wanted, observed, config)
 
 
-def _revision_children(server: ModelServer, revision: Revision) -> Iterator[Manifest]:
-    replicas = server.spec.desired_replicas
+def _traffic(
+    server: ModelServer, wanted: Wanted, observed: Observed, config: OperatorConfig
+) -> Iterator[Manifest]:
+    serving, routing = wanted.arrangement.serving, wanted.arrangement.routing
+    runtime = wanted.live.get(serving) or wanted.target
+    if routing is not None and runtime is not None:
+        yield from routing_children(server, routing, runtime, observed, config)
+    if routing is not None and routing.is_in_the_way:
+        yield make_routed_root_service(server)
+    elif serving:
+        yield make_root_service(server, serving)
+
+
+def _revision_children(
+    server: ModelServer, revision: Revision, replicas: int
+) -> Iterator[Manifest]:
     yield make_deployment(server, revision, replicas=replicas)
     yield make_revision_service(server, revision.name)
     has_budget = server.spec.availability.pdb is Budget.AUTO

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
+from modelserver_operator.plan.arrangement import Arrangement, arrange
+from modelserver_operator.plan.asking import questions_of
 from modelserver_operator.plan.children import (
     Wanted,
     desired_children,
@@ -22,7 +24,7 @@ from modelserver_operator.plan.phases import (
 from modelserver_operator.plan.pruning import Pruning, history_to_keep
 from modelserver_operator.plan.replacement import replacement_of
 from modelserver_operator.plan.resolving import Target, find_target
-from modelserver_operator.plan.rolling import Rolling, roll
+from modelserver_operator.plan.routing import route_annotations
 from modelserver_operator.plan.values import (
     ChildKey,
     Manifest,
@@ -31,12 +33,13 @@ from modelserver_operator.plan.values import (
     Write,
     WriteMode,
 )
-from modelserver_operator.resources.kinds import CHILD_KINDS, JOB
+from modelserver_operator.plan.wishes import wish_of
+from modelserver_operator.resources.kinds import CHILD_KINDS, JOB, OPTIONAL_KINDS
 from modelserver_operator.resources.labels import DESIRED_HASH
 
 PROGRESS_SECONDS = 3.0  # how often starting pods are asked; status shows steps of 5 % anyway
 
-_ORDER = {kind.kind: index for index, kind in enumerate(CHILD_KINDS)}
+_ORDER = {kind.kind: index for index, kind in enumerate((*CHILD_KINDS, *OPTIONAL_KINDS))}
 
 
 def desired_state(
@@ -47,27 +50,35 @@ def desired_state(
         return Plan(target_revision="", serving_revision="")
     target = find_target(server, observed, config, now)
     name = target.revision.name if target.revision else ""
-    rolling = roll(server, name, observed, now, config.settle_seconds)
-    wanted = _wanted(target, rolling, observed)
+    wish = wish_of(server, name, observed, config)
+    arrangement = arrange(server, wish, observed, config, now)
+    wanted = _wanted(target, arrangement, observed)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
     pruning = Pruning(
         server=server,
         target=target,
-        rolling=rolling,
+        live=arrangement.live,
         made=frozenset(wanted.live),
-        history=history_to_keep(server, observed, rolling, config),
+        history=history_to_keep(server, observed, arrangement.live, config),
     )
-    asked = starting_pods(observed, rolling.live)
-    mounting = mounting_pods(observed, rolling.live)
+    asked = starting_pods(observed, arrangement.live)
+    mounting = mounting_pods(observed, arrangement.live)
     return Plan(
         target_revision=name,
-        serving_revision=rolling.serving,
+        wanted_revision=arrangement.wanted,
+        serving_revision=arrangement.serving,
+        wish=wish,
+        replicas=arrangement.replicas,
+        route=arrangement.routing.route if arrangement.routing else None,
+        route_version=arrangement.routing.version if arrangement.routing else "",
+        questions=questions_of(server, wish, observed),
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),
+        pod_annotations=tuple(route_annotations(observed, arrangement.routing)),
         removals=tuple(pruning.removals(desired, observed)),
         requeue_after_seconds=_soonest(
             target.wait_seconds,
-            rolling.wait_seconds,
+            arrangement.wait_seconds,
             PROGRESS_SECONDS if asked else None,
             mounting_delay_seconds(mounting, now),
         ),
@@ -79,10 +90,10 @@ def desired_state(
     )
 
 
-def _wanted(target: Target, rolling: Rolling, observed: Observed) -> Wanted:
+def _wanted(target: Target, arrangement: Arrangement, observed: Observed) -> Wanted:
     """The resolving Job stays until its answer is kept in a ControllerRevision."""
-    live = live_revisions(rolling.live, target.revision, observed)
-    return Wanted(target=target.revision, serving=rolling.serving, live=live, job=target.job)
+    live = live_revisions(arrangement.live, target.revision, observed)
+    return Wanted(target=target.revision, arrangement=arrangement, live=live, job=target.job)
 
 
 def _soonest(*delays: float | None) -> float | None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed
 from modelserver_operator.resources import labels, names
-from modelserver_operator.resources.kinds import DEPLOYMENT, SERVICE
+from modelserver_operator.resources.kinds import CONTROLLER_REVISION, DEPLOYMENT, SERVICE
+from modelserver_operator.resources.revision import Revision, revision_from_data
 
 _REVISION = re.compile(r"[0-9a-f]{8}")
 
@@ -33,6 +34,15 @@ def parse_time(text: str) -> datetime:
 
 def children_of_kind(observed: Observed, kind: str) -> list[Manifest]:
     return [child for key, child in sorted(observed.children.items()) if key.kind == kind]
+
+
+def stored_revisions(observed: Observed) -> dict[str, Revision]:
+    """The revisions that a ControllerRevision keeps, by name."""
+    return {
+        revision.name: revision
+        for manifest in children_of_kind(observed, CONTROLLER_REVISION.kind)
+        if (revision := revision_from_data(manifest.get("data") or {})) is not None
+    }
 
 
 def deployment_of(observed: Observed, server_name: str, revision: str) -> Manifest | None:

@@ -7,7 +7,6 @@ from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import child_revision, children_of_kind, is_going
 from modelserver_operator.plan.resolving import Target
-from modelserver_operator.plan.rolling import Rolling
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed, Removal
 from modelserver_operator.resources.kinds import CONTROLLER_REVISION, JOB
 
@@ -18,7 +17,7 @@ class Pruning:
 
     server: ModelServer
     target: Target
-    rolling: Rolling
+    live: frozenset[str]
     made: frozenset[str]  # live revisions whose children are among the desired
     history: frozenset[str]  # names of ControllerRevisions of old revisions
 
@@ -37,22 +36,24 @@ class Pruning:
     def _why_not_wanted(self, key: ChildKey, child: Manifest) -> str:
         """Empty if it stays: history, or a live revision that could not be made anew."""
         revision = child_revision(child, self.server.name)
-        if revision in self.rolling.live - self.made:
+        if revision in self.live - self.made:
             return ""
         if key.kind == CONTROLLER_REVISION.kind and key.name in self.history:
             return ""
-        is_old = revision and revision not in self.rolling.live
+        is_old = revision and revision not in self.live
         return f"revision {revision} is not served any more" if is_old else "not wanted any more"
 
 
 def history_to_keep(
-    server: ModelServer, observed: Observed, rolling: Rolling, config: OperatorConfig
+    server: ModelServer, observed: Observed, live: frozenset[str], config: OperatorConfig
 ) -> frozenset[str]:
     """The newest ControllerRevisions of revisions that are not live."""
     old = [
         one
         for one in children_of_kind(observed, CONTROLLER_REVISION.kind)
-        if child_revision(one, server.name) not in rolling.live
+        if child_revision(one, server.name) not in live
     ]
     newest = sorted(old, key=lambda one: -int(one.get("revision", 0)))
-    return frozenset(one["metadata"]["name"] for one in newest[: config.history_limit])
+    rollout = server.spec.rollout
+    limit = config.history_limit if rollout is None else rollout.history_limit
+    return frozenset(one["metadata"]["name"] for one in newest[:limit])

@@ -9,7 +9,8 @@ from modelserver_operator.cluster.client import EVENT, ApiClient
 from modelserver_operator.errors import ClusterError
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.resources.kinds import MODEL_SERVER
-from modelserver_operator.status.events import Event, events_of
+from modelserver_operator.status.events import Event, event_of, events_of
+from modelserver_operator.status.report import Reported
 
 CONTROLLER = "modelserver.dev/operator"
 
@@ -24,9 +25,9 @@ class Announcer:
         self._identity = identity
         self._clock = clock
 
-    async def announce(self, server: Manifest, old: Manifest, new: Manifest) -> None:
+    async def announce(self, server: Manifest, old: Manifest, new: Reported) -> None:
         namespace = server["metadata"]["namespace"]
-        for event in events_of(old, new):
+        for event in (*events_of(old, new.status), *map(event_of, new.said)):
             try:
                 await self._client.create(EVENT, namespace, self._manifest(server, event))
             except ClusterError as failure:

@@ -45,7 +45,8 @@ class Applier:
         for write in plan.writes:
             if refusal := await self._write(write, observed, server):
                 return refusal
-        for mark in (*plan.pod_labels, *plan.pod_annotations):
+        marks: tuple[PodLabel | PodAnnotation, ...] = (*plan.pod_labels, *plan.pod_annotations)
+        for mark in marks:
             await self._mark(mark, server.where.namespace)
         for removal in plan.removals:
             await self._remove(removal, server.where.namespace)

@@ -9,30 +9,37 @@ from modelserver_operator.apis.v1alpha1 import parse_model_server
 from modelserver_operator.cluster.client import ApiClient, ObjectName, name_of
 from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe
+from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidResource, NotFound
+from modelserver_operator.plan.answers import NOTHING_HEARD, Heard
 from modelserver_operator.plan.desired import desired_state
 from modelserver_operator.plan.values import Manifest, Observed, Plan, PodProgress, Refusal
 from modelserver_operator.reconciler.announce import Announcer
 from modelserver_operator.reconciler.apply import Applier, Guard
 from modelserver_operator.reconciler.caches import KINDS, Caches, ServerId, is_owned_by
 from modelserver_operator.resources.kinds import MODEL_SERVER, POD
-from modelserver_operator.status.report import status_of, status_of_invalid
+from modelserver_operator.status.report import Reported, reported, status_of_invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What no informer shows and was asked for; both by pod."""
+    """What no informer shows and was asked for; all by pod."""
 
     progress: Mapping[str, PodProgress] = MappingProxyType({})
     mount_failures: Mapping[str, str] = MappingProxyType({})
+    heard: Heard = NOTHING_HEARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How a reconciliation ended. `unsettled`: something is left that nobody will tell us about."""
+    """How a reconciliation ended. `unsettled`: something is left that nobody will tell us about.
+
+    `decided`: a decision about a rollout was stored, which asks for other children.
+    """
 
     wrote: bool = False
+    decided: bool = False
     unsettled: bool = False
     again_after_seconds: float | None = None
 
@@ -44,7 +51,7 @@ class Look:
     manifest: Manifest
     observed: Observed
     plan: Plan
-    status: Manifest
+    reported: Reported
 
     @property
     def is_going(self) -> bool:
@@ -55,7 +62,7 @@ class Look:
         """Nothing is left to do; one that is being deleted is left to the cluster."""
         if self.is_going:
             return True
-        return self.plan.is_empty and self.status == (self.manifest.get("status") or {})
+        return self.plan.is_empty and self.reported.status == (self.manifest.get("status") or {})
 
 
 # No informer shows an object that is not ours: whether it has gone must be asked.
@@ -79,6 +86,7 @@ class Reconciler:
         guard: Guard,
         probe: ProgressProbe,
         mounts: MountProbe,
+        readings: ReadingProbe,
         clock: Callable[[], datetime],
         absorb: Callable[[ObjectName], None],
     ) -> None:
@@ -88,6 +96,7 @@ class Reconciler:
         self._guard = guard
         self._probe = probe
         self._mounts = mounts
+        self._readings = readings
         self._clock = clock
         self._absorb = absorb
         self._applier = Applier(client, caches, guard)
@@ -112,11 +121,18 @@ class Reconciler:
         """Looks twice where the first look raises a question."""
         answers = Answers(progress=await self._progress_of(where))
         look = await self._look(cached, answers)
-        if not look.plan.unmounted:
+        if not look.plan.unmounted and not look.plan.questions:
             return look, answers
-        pods = [one for one in look.observed.pods if _is_one_of(one, look.plan.unmounted)]
-        answers = replace(answers, mount_failures=await self._mounts.read(pods))
+        answers = replace(
+            answers,
+            mount_failures=await self._mount_failures(look),
+            heard=await self._readings.read(look.observed.pods, look.plan.questions),
+        )
         return await self._look(cached, answers), answers
+
+    async def _mount_failures(self, look: Look) -> Mapping[str, str]:
+        pods = [one for one in look.observed.pods if _is_one_of(one, look.plan.unmounted)]
+        return await self._mounts.read(pods) if pods else {}
 
     async def _act(self, server: ServerId, look: Look, answers: Answers) -> Verdict:
         if look.is_settled:
@@ -127,7 +143,10 @@ class Reconciler:
             self._absorb_echoes(server.where, look)
             look = await self._look(look.manifest, answers, refusal)
         overtaken = await self._report(server.where, look)
-        return self._verdict(server.where, look, wrote=wrote, overtaken=overtaken)
+        verdict = self._verdict(server.where, look, wrote=wrote, overtaken=overtaken)
+        if not look.reported.is_decision:
+            return verdict
+        return replace(verdict, decided=True, again_after_seconds=0.0)
 
     def _absorb_echoes(self, where: ObjectName, look: Look) -> None:
         """Our own writes come back as events; the next look sees them, and whatever came with them.
@@ -140,7 +159,7 @@ class Reconciler:
     def _verdict(
         self, where: ObjectName, look: Look, *, wrote: bool = False, overtaken: bool = False
     ) -> Verdict:
-        deadlines = [look.plan.requeue_after_seconds]
+        deadlines = [look.plan.requeue_after_seconds, look.reported.wake_seconds]
         if self._caches.strangers.of(where):
             deadlines.append(STRANGER_SECONDS)
         again = min((one for one in deadlines if one is not None), default=None)
@@ -154,16 +173,18 @@ class Reconciler:
         server_id = _id_of(manifest)
         await self._refresh_strangers(server_id)
         observed = self._caches.observe(server_id, answers.progress, answers.mount_failures)
+        observed = replace(observed, heard=answers.heard)
         now = self._clock()
         try:
             server = parse_model_server(manifest)
         except InvalidResource as failure:
             status = status_of_invalid(manifest, failure, now)
-            return Look(manifest=manifest, observed=observed, plan=NOTHING, status=status)
+            said = Reported(status=status)
+            return Look(manifest=manifest, observed=observed, plan=NOTHING, reported=said)
         plan = desired_state(server, observed, self._config, now)
         self._remember(server_id.where, wanted=plan.progress_wanted)
-        status = status_of(server, observed, plan, now, (refusal,) if refusal else ())
-        return Look(manifest=manifest, observed=observed, plan=plan, status=status)
+        said = reported(server, observed, plan, now, (refusal,) if refusal else ())
+        return Look(manifest=manifest, observed=observed, plan=plan, reported=said)
 
     async def _progress_of(self, where: ObjectName) -> Mapping[str, PodProgress]:
         if where not in self._progress_wanted:
@@ -197,16 +218,17 @@ class Reconciler:
     async def _report(self, where: ObjectName, look: Look) -> bool:
         """Whether the ModelServer has changed meanwhile."""
         old = look.manifest.get("status") or {}
-        if look.status == old:
+        status = look.reported.status
+        if status == old:
             return False
         servers, metadata = self._caches.servers, look.manifest["metadata"]
         self._guard.check()
         with servers.expecting(where):
             written = await self._client.apply_status(
-                where, look.status, uid=metadata["uid"], version=metadata["resourceVersion"]
+                where, status, uid=metadata["uid"], version=metadata["resourceVersion"]
             )
         servers.put(written)
-        await self._announcer.announce(look.manifest, old, look.status)
+        await self._announcer.announce(look.manifest, old, look.reported)
         return servers.version(where) != int(_version(written))
 
     def _remember(self, where: ObjectName, *, wanted: bool) -> None:

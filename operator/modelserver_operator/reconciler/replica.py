@@ -14,6 +14,7 @@ from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.optional import OptionalInformers
 from modelserver_operator.cluster.patience import jittered, pause
 from modelserver_operator.cluster.progress import ProgressProbe
+from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.reconciler.audit import ServerAudit
@@ -47,6 +48,7 @@ class Replica:
         self,
         client: ApiClient,
         probe: ProgressProbe,
+        readings: ReadingProbe,
         config: OperatorConfig,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -78,6 +80,7 @@ class Replica:
             guard=self._leadership,
             probe=probe,
             mounts=MountProbe(client),
+            readings=readings,
             clock=clock,
             absorb=self._queue.absorb,
         )

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class ReconcileObserver(Protocol):
-    """Told how each reconciliation ended: `settled`, `wrote`, or the name of the error."""
+    """Told how each reconciliation ended: `settled`, `wrote`, `decided`, or the error's name."""
 
     def reconciled(self, result: str, seconds: float) -> None: ...
 
@@ -40,6 +40,10 @@ class Throttle:
 
     def wrote(self, key: ObjectName, now: float) -> None:
         self._writes.setdefault(key, deque(maxlen=FREE_PASSES)).append(now)
+
+    def forgive(self, key: ObjectName) -> None:
+        """What was written follows from a decision of our own, and the next writes will, too."""
+        self._writes.pop(key, None)
 
     def wait_seconds(self, key: ObjectName, now: float) -> float:
         """0 while the key has written less than FREE_PASSES times in the window."""
@@ -93,6 +97,8 @@ class Workers:
         result = await self._attempt(key)
         if result == "wrote":
             self._throttle.wrote(key, now())
+        elif result == "decided":
+            self._throttle.forgive(key)
         self._observer.reconciled(result, now() - begun)
 
     async def _attempt(self, key: ObjectName) -> str:
@@ -120,12 +126,14 @@ class Workers:
         return type(failure).__name__
 
     def _schedule(self, key: ObjectName, verdict: Verdict) -> str:
-        if verdict.unsettled:
+        if verdict.unsettled and not verdict.decided:
             self._queue.retry(key)
             return "unsettled"
         self._queue.succeeded(key)
         if verdict.again_after_seconds is not None:
             self._queue.add_after(key, verdict.again_after_seconds)
+        if verdict.decided:
+            return "decided"
         return "wrote" if verdict.wrote else "settled"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
+from modelserver_operator.apis.rollout_status import FailedRevision, Rollout, RolloutPhase
 from modelserver_operator.apis.status import (
     Artifact,
     ArtifactPhase,
@@ -22,6 +22,7 @@ from modelserver_operator.apis.status import (
     Diagnosis,
 )
 from modelserver_operator.plan.values import ResolutionState
+from modelserver_operator.rollout.effects import is_going_on
 from modelserver_operator.status.artifact import progress_in_words
 from modelserver_operator.status.diagnosis.codes import OF_OBJECTS
 from modelserver_operator.status.explained import Explained
@@ -46,6 +47,15 @@ class Reason(Explained):
     SETTLING = "Settling", "The new revision serves; the old one is about to go."
     REPLICAS_UNAVAILABLE = "ReplicasUnavailable", "Replicas that were ready are not any more."
     NO_READY_REPLICA = "NoReadyReplica", "The Service leads to no ready pod."
+    PAUSED = (
+        "Paused",
+        "The rollout waits for a command, or for `spec.rollout.paused` to be taken back.",
+    )
+    HOLDING = "Holding", "The rollout waits for something; nothing is known to be wrong."
+    ROLLED_BACK = (
+        "RolledBack",
+        "The revision that the spec asks for has failed; another one serves.",
+    )
     COMPLETE = "Complete", "Everything is as the spec asks."
     RESOLVED = "Resolved", "It is known exactly which files are served."
 
@@ -68,10 +78,25 @@ class Report:
     diagnosis: Diagnosis | None
     artifact: Artifact
     rollout: Rollout | None
+    failed: FailedRevision | None = None  # what the spec asks for, if it was rolled back
+
+    @property
+    def run(self) -> Rollout | None:
+        """The change of revision, if evidence decides it and it is going on."""
+        return self.rollout if is_going_on(self.rollout) else None
+
+    @property
+    def concern(self) -> Diagnosis | None:
+        """What is wrong with the server; a revision that is being examined is none of it yet."""
+        diagnosis = self.diagnosis
+        is_examined = diagnosis is not None and diagnosis.code not in OF_OBJECTS
+        return None if self.run is not None and is_examined else diagnosis
 
     @property
     def has_lost_replicas(self) -> bool:
         """This very spec was complete before: so replicas are missing that were there."""
+        if self.run is not None:
+            return False
         situation = self.situation
         last = situation.server.status.condition(ConditionType.READY)
         if last is None or last.observed_generation != situation.server.metadata.generation:
@@ -120,7 +145,7 @@ def _ready(report: Report) -> Statement:
 
 
 def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
-    situation, diagnosis = report.situation, report.diagnosis
+    situation, diagnosis = report.situation, report.concern
     if situation.is_suspended:
         return FALSE, Reason.SUSPENDED, "spec.suspend is true: no pods are wanted"
     if diagnosis is not None:
@@ -128,7 +153,7 @@ def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
     if situation.is_complete and situation.wanted == 0:
         return TRUE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pods are wanted"
     if situation.is_complete:
-        return TRUE, Reason.SERVING, replicas_in_words(situation)
+        return TRUE, Reason.SERVING, sentences(replicas_in_words(situation), _failed(report))
     if report.has_lost_replicas:
         return FALSE, Reason.REPLICAS_UNAVAILABLE, replicas_in_words(situation)
     return UNKNOWN, *_on_its_way(report)
@@ -140,6 +165,8 @@ def _on_its_way(report: Report) -> tuple[str, str]:
     has_extra_models = bool(situation.server.spec.extra_models)
     progress = progress_in_words(artifact, has_extra_models=has_extra_models)
     words = sentences(replicas_in_words(situation), progress)
+    if report.run is not None:
+        return Reason.ROLLING_OUT, sentences(report.run.message, progress)
     if report.rollout is not None and report.rollout.phase is RolloutPhase.STARTING:
         rolling = f"revision {report.rollout.to} starts, {report.rollout.from_} serves"
         return Reason.ROLLING_OUT, sentences(rolling, words)
@@ -189,14 +216,39 @@ def _progress(report: Report) -> tuple[ConditionStatus, str, str]:
     situation, rollout = report.situation, report.rollout
     if situation.is_suspended:
         return FALSE, Reason.SUSPENDED, f"{counted(situation.replicas, 'pod')} left"
-    if report.diagnosis is not None:
-        return FALSE, report.diagnosis.code, report.diagnosis.message
+    if report.concern is not None:
+        return FALSE, report.concern.code, report.concern.message
+    if report.run is not None:
+        return TRUE, *_step_in_words(report.run)
     if rollout is not None and rollout.phase is RolloutPhase.SETTLING:
         message = f"revision {rollout.to} serves, the pods of other revisions are about to go"
         return TRUE, Reason.SETTLING, message
     if situation.is_complete:
-        return FALSE, Reason.COMPLETE, replicas_in_words(situation)
+        return FALSE, *_rest(report)
     return TRUE, *_on_its_way(report)
+
+
+def _rest(report: Report) -> tuple[str, str]:
+    if report.failed is not None:
+        return Reason.ROLLED_BACK, _failed(report)
+    return Reason.COMPLETE, replicas_in_words(report.situation)
+
+
+def _step_in_words(run: Rollout) -> tuple[str, str]:
+    """Whoever has stopped it comes first, then what it waits for."""
+    if run.paused is not None:
+        return Reason.PAUSED, sentences(f"paused by {run.paused.by}", run.message)
+    if run.holding is not None:
+        return Reason.HOLDING, run.holding.message
+    return run.phase, run.message
+
+
+def _failed(report: Report) -> str:
+    if report.failed is None:
+        return ""
+    failed, serving = report.failed, report.situation.plan.serving_revision
+    what = f"revision {failed.revision} was rolled back ({failed.reason}) and {serving} serves"
+    return sentences(what, failed.evidence)
 
 
 def _model_resolved(report: Report) -> Statement:
@@ -229,7 +281,7 @@ def _resolving_in_words(situation: Situation) -> str:
 
 
 def _degraded(report: Report) -> Iterator[Statement]:
-    situation, diagnosis = report.situation, report.diagnosis
+    situation, diagnosis = report.situation, report.concern
     kind = ConditionType.DEGRADED
     serving = _serving(report).message
     if diagnosis and (situation.is_serving or diagnosis.code in OF_OBJECTS):
@@ -239,6 +291,8 @@ def _degraded(report: Report) -> Iterator[Statement]:
         message = replicas_in_words(situation)
         reason = Reason.REPLICAS_UNAVAILABLE
         yield Statement(type=kind, status=TRUE, reason=reason, message=message)
+    elif report.failed is not None and report.run is None:
+        yield Statement(type=kind, status=TRUE, reason=Reason.ROLLED_BACK, message=_failed(report))
 
 
 def replicas_in_words(situation: Situation) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelserver_operator.apis.status import ConditionType
 from modelserver_operator.plan.values import Manifest
+from modelserver_operator.rollout.machine import Said
 from modelserver_operator.status.conditions import Reason
 from modelserver_operator.status.wording import sentences, shortened
 
@@ -45,6 +46,11 @@ def events_of(old_status: Manifest, new_status: Manifest) -> tuple[Event, ...]:
     )
 
 
+def event_of(said: Said) -> Event:
+    """About a rollout that evidence decides."""
+    return _event(EventType(said.type), said.reason, Action.ROLL_OUT, said.message)
+
+
 def _event(kind: EventType, reason: str, action: Action, *message: str) -> Event:
     note = shortened(sentences(*message))
     return Event(type=kind, reason=reason, action=action.value, message=note)
@@ -70,6 +76,8 @@ def _resolution(old: Manifest, new: Manifest) -> Iterator[Event]:
 
 def _rollout(old: Manifest, new: Manifest) -> Iterator[Event]:
     before, after = old.get("rollout") or {}, new.get("rollout") or {}
+    if "strategy" in before or "strategy" in after:  # whoever decides by evidence says so himself
+        return
     was, now = before.get("to", ""), after.get("to", "")
     if was and now != was:
         yield _end_of_rollout(before, new)

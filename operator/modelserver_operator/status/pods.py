@@ -74,6 +74,11 @@ def _statuses(pod: Manifest) -> Iterator[Mapping[str, Any]]:
         yield from status_of(pod).get(kind) or ()
 
 
+def restarts_of(pod: Manifest) -> int:
+    """Of the container of it that was started again most often."""
+    return max((int(one.get("restartCount", 0)) for one in _statuses(pod)), default=0)
+
+
 def container_status(pod: Manifest, name: str) -> Mapping[str, Any]:
     """Empty if the kubelet has said nothing about this container yet."""
     return next((one for one in _statuses(pod) if one.get("name") == name), {})

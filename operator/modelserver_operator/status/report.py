@@ -1,9 +1,11 @@
 """The status of a ModelServer, whole, as it is written."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from modelserver_operator.apis.rollout_status import FailedRevision, Rollout
 from modelserver_operator.apis.status import (
     ConditionStatus,
     ConditionType,
@@ -13,8 +15,11 @@ from modelserver_operator.apis.status import (
 )
 from modelserver_operator.apis.v1alpha1 import ModelServer, parse_status
 from modelserver_operator.errors import InvalidResource
+from modelserver_operator.plan.arrangement import is_examined
 from modelserver_operator.plan.values import Manifest, Observed, Plan, Refusal
 from modelserver_operator.resources import labels
+from modelserver_operator.rollout.effects import is_going_on, is_governed
+from modelserver_operator.rollout.machine import Next, Said, decide
 from modelserver_operator.status.artifact import artifact_of
 from modelserver_operator.status.conditions import (
     Report,
@@ -26,8 +31,23 @@ from modelserver_operator.status.diagnosis.chain import diagnosis_of
 from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.finding import finding
 from modelserver_operator.status.rollout import rollout_of
+from modelserver_operator.status.sight import sight_of
 from modelserver_operator.status.situation import Situation
 from modelserver_operator.status.timestamps import timestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """`said` are Events about a rollout, to be told when the status has been written.
+
+    `is_decision`: the status asks for other children than the stored one, or may do so; they are
+    made when it is looked at again.
+    """
+
+    status: Manifest
+    said: tuple[Said, ...] = ()
+    wake_seconds: float | None = None
+    is_decision: bool = False
 
 
 def status_of(
@@ -37,42 +57,122 @@ def status_of(
     now: datetime,
     refusals: Sequence[Refusal] = (),
 ) -> Manifest:
-    """The whole `status`; equal to the stored one when there is nothing new to say.
+    """The whole `status`; equal to the stored one when there is nothing new to say."""
+    return reported(server, observed, plan, now, refusals).status
 
-    `observed` is what the plan was made from; `refusals` are the plan's writes that were not
-    accepted.
-    """
+
+def reported(
+    server: ModelServer,
+    observed: Observed,
+    plan: Plan,
+    now: datetime,
+    refusals: Sequence[Refusal] = (),
+) -> Reported:
+    """`refusals` are the plan's writes that were not accepted."""
     situation = Situation(
         server=server, observed=observed, plan=plan, now=now, refusals=tuple(refusals)
     )
+    decided = _decided(situation)
     report = Report(
         situation=situation,
         diagnosis=diagnosis_of(situation),
         artifact=artifact_of(situation),
-        rollout=rollout_of(situation),
+        rollout=_rollout(situation, decided),
+        failed=_failed(situation, decided.status),
     )
-    return _as_written(_status(report))
+    return Reported(
+        status=_as_written(_status(report, decided.status)),
+        said=decided.events,
+        wake_seconds=decided.wake_seconds,
+        is_decision=_what_lives(decided.status) != _what_lives(server.status),
+    )
 
 
-def _status(report: Report) -> ModelServerStatus:
+def _decided(situation: Situation) -> Next:
+    """What becomes of the rollout; where evidence decides nothing, all of it stays as it is."""
+    server, wish = situation.server, situation.plan.wish
+    if wish is None or not is_examined(server, wish):
+        return Next(status=server.status)
+    return decide(server.status, sight_of(situation, wish), wish)
+
+
+def _rollout(situation: Situation, decided: Next) -> Rollout | None:
+    """Of a run that evidence decides; otherwise what is seen, or how the last run ended."""
+    run = decided.status.rollout
+    if run is not None and is_going_on(run):
+        return run
+    is_ended = run is not None and run.is_decided_by_evidence
+    return rollout_of(situation) or (run if is_ended else None)
+
+
+def _failed(situation: Situation, status: ModelServerStatus) -> FailedRevision | None:
+    """What the spec asks for, if that has failed and something else serves in its place."""
+    target = situation.plan.target_revision
+    found = next((one for one in status.failed_revisions if one.revision == target), None)
+    return found if status.serving_revision != target else None
+
+
+# What changes with every count and sentence, and never asks for other children.
+_EVIDENCE = {
+    "gates",
+    "readings",
+    "copies",
+    "comparison",
+    "counted_at",
+    "last_decision",
+    "message",
+    "evidence",
+    "edges",
+    "holding",
+    "step_stable_requests",
+    "unready_since",
+}
+
+
+def _what_lives(status: ModelServerStatus) -> tuple[object, ...]:
+    run = status.rollout
+    state = run.model_dump(exclude=_EVIDENCE) if run is not None and is_going_on(run) else None
+    return state, status.serving_revision, status.rolled_back_to, status.failed_revisions
+
+
+def _status(report: Report, decided: ModelServerStatus) -> ModelServerStatus:
     situation = report.situation
     server, plan = situation.server, situation.plan
+    serving, since = _serving(situation, decided)
     return ModelServerStatus(
         observed_generation=server.metadata.generation,
         replicas=situation.replicas,
         ready_replicas=situation.serving_ready,
         updated_replicas=situation.updated,
-        selector=f"{labels.SERVER}={server.name}",
+        selector=_selector(server),
         url=f"http://{server.name}.{server.namespace}.svc",
         conditions=conditions_of(report),
-        serving_revision=_serving_revision(situation),
-        serving_since=_serving_since(situation),
+        serving_revision=serving,
+        serving_since=since,
         target_revision=plan.target_revision,
         rollout=report.rollout,
+        failed_revisions=decided.failed_revisions,
+        last_command=decided.last_command,
+        rolled_back_to=decided.rolled_back_to,
         artifact=report.artifact,
         effective=_effective(situation),
         diagnosis=report.diagnosis,
     )
+
+
+def _selector(server: ModelServer) -> str:
+    """Of pods that serve: where there may be a router, it is none of them."""
+    has_router = server.spec.rollout is not None or server.spec.traffic is not None
+    of_revisions = f",{labels.REVISION}" if has_router else ""
+    return f"{labels.SERVER}={server.name}{of_revisions}"
+
+
+def _serving(situation: Situation, decided: ModelServerStatus) -> tuple[str, str | None]:
+    """Which revision, and since when: by decision where evidence decides, otherwise as planned."""
+    wish = situation.plan.wish
+    if wish is not None and is_governed(situation.server.status, wish):
+        return decided.serving_revision, decided.serving_since
+    return _serving_revision(situation), _serving_since(situation)
 
 
 def _serving_revision(situation: Situation) -> str:

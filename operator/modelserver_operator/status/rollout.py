@@ -9,7 +9,7 @@ from modelserver_operator.status.timestamps import timestamp
 
 def rollout_of(situation: Situation) -> Rollout | None:
     plan = situation.plan
-    if not plan.target_revision:
+    if not situation.target:
         return None
     if situation.is_rolling:
         return _rollout(situation, plan.serving_revision, RolloutPhase.STARTING)
@@ -22,7 +22,7 @@ def rollout_of(situation: Situation) -> Rollout | None:
 def _other_revisions(situation: Situation) -> list[str]:
     """Revisions whose Deployment is still there."""
     revisions = {pods.revision_of(one) for one in situation.kept_children(DEPLOYMENT.kind)}
-    return sorted(revisions - {"", situation.plan.target_revision})
+    return sorted(revisions - {"", situation.target})
 
 
 def _came_from(situation: Situation, others: list[str]) -> str:
@@ -34,7 +34,7 @@ def _came_from(situation: Situation, others: list[str]) -> str:
 
 
 def _rollout(situation: Situation, previous: str, phase: RolloutPhase) -> Rollout:
-    stored, target = situation.server.status.rollout, situation.plan.target_revision
+    stored, target = situation.server.status.rollout, situation.target
     goes_on = stored is not None and stored.to == target
     start = stored.start_time if stored is not None and goes_on else timestamp(situation.now)
     return Rollout.model_validate(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.plan.asking import ready_routers
+from modelserver_operator.plan.routing import is_router
 from modelserver_operator.plan.values import (
     ChildKey,
     Manifest,
@@ -12,7 +14,7 @@ from modelserver_operator.plan.values import (
     Refusal,
     ResolutionState,
 )
-from modelserver_operator.resources import names
+from modelserver_operator.resources import labels, names
 from modelserver_operator.resources.kinds import DEPLOYMENT, JOB, SERVICE
 from modelserver_operator.status import pods
 
@@ -21,8 +23,9 @@ from modelserver_operator.status import pods
 class Situation:
     """One ModelServer at one moment.
 
-    The *target* is the revision that the spec asks for, *serving* the one that the root Service
-    leads to. They are the same except during a rollout:
+    The *target* is the revision that shall serve: the one that the spec asks for, unless that was
+    rolled back. *Serving* is the one that answers what no route sends elsewhere. They are the same
+    except during a rollout:
 
         first start    serving ""   target A
         at rest        serving A    target A
@@ -38,8 +41,13 @@ class Situation:
     refusals: tuple[Refusal, ...] = ()
 
     @property
+    def target(self) -> str:
+        return self.plan.wanted_revision or self.plan.target_revision
+
+    @property
     def wanted(self) -> int:
-        return self.server.spec.desired_replicas
+        """Replicas of the target, which may be few while it is examined."""
+        return self.plan.replicas.get(self.target, self.server.spec.desired_replicas)
 
     @property
     def is_suspended(self) -> bool:
@@ -52,20 +60,22 @@ class Situation:
     @property
     def is_rolling(self) -> bool:
         """Another revision than the one that is asked for serves."""
-        return self.plan.serving_revision not in {"", self.plan.target_revision}
+        return self.plan.serving_revision not in {"", self.target}
 
     @property
     def workload_pods(self) -> tuple[Manifest, ...]:
-        """Pods of all revisions, without those of Jobs."""
-        return tuple(pod for pod in self.observed.pods if not pods.job_of(pod))
+        """Pods of all revisions, without those of Jobs and of the router."""
+        return tuple(
+            pod for pod in self.observed.pods if not pods.job_of(pod) and not is_router(pod)
+        )
 
     @property
     def target_pods(self) -> tuple[Manifest, ...]:
         """Pods that decide about what the spec asks for: of its revision, or of its Job."""
-        if not self.plan.target_revision:
+        if not self.target:
             jobs = {pods.name_of(job) for job in self.kept_children(JOB.kind)}
             return tuple(pod for pod in self.observed.pods if pods.job_of(pod) in jobs)
-        return self.pods_of(self.plan.target_revision)
+        return self.pods_of(self.target)
 
     def pods_of(self, revision: str) -> tuple[Manifest, ...]:
         return tuple(
@@ -78,7 +88,7 @@ class Situation:
 
     @property
     def updated(self) -> int:
-        return sum(map(pods.is_alive, self.pods_of(self.plan.target_revision)))
+        return sum(map(pods.is_alive, self.pods_of(self.target)))
 
     @property
     def serving_ready(self) -> int:
@@ -86,7 +96,7 @@ class Situation:
 
     @property
     def target_ready(self) -> int:
-        return sum(map(pods.is_ready, self.pods_of(self.plan.target_revision)))
+        return sum(map(pods.is_ready, self.pods_of(self.target)))
 
     @property
     def has_root_service(self) -> bool:
@@ -95,12 +105,19 @@ class Situation:
 
     @property
     def is_serving(self) -> bool:
-        return self.has_root_service and self.serving_ready > 0
+        return self.has_root_service and self.serving_ready > 0 and self._is_reached
+
+    @property
+    def _is_reached(self) -> bool:
+        """Through the built-in router, where the Service leads to it."""
+        key = ChildKey(SERVICE.kind, names.root_service(self.server.name))
+        selector = self.observed.children[key].get("spec", {}).get("selector") or {}
+        return labels.ROLE not in selector or bool(ready_routers(self.observed))
 
     @property
     def is_complete(self) -> bool:
         """The revision that the spec asks for serves, with all the replicas that are wanted."""
-        in_place = self.plan.target_revision != "" and not self.is_rolling and self.is_resolved
+        in_place = self.target != "" and not self.is_rolling and self.is_resolved
         return (
             in_place and self.target_ready >= self.wanted and (self.wanted == 0 or self.is_serving)
         )
@@ -117,7 +134,7 @@ class Situation:
     @property
     def target_deployment(self) -> Manifest | None:
         deployments = self.kept_children(DEPLOYMENT.kind)
-        target = self.plan.target_revision
+        target = self.target
         return next(
             (one for one in deployments if target and pods.revision_of(one) == target), None
         )

@@ -26,7 +26,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._reconciliations = Counter(
             f"{PREFIX}_reconcile_total",
-            "Reconciliations by result: settled, wrote, unsettled, or the name of an error.",
+            "Reconciliations by result: settled, wrote, decided, unsettled, or an error's name.",
             ["result"],
             registry=self.registry,
         )

@@ -42,7 +42,7 @@ class Evidence:
 def gather(situation: Situation) -> Evidence:
     plan = situation.plan
     is_short = situation.wanted > situation.target_ready
-    resolves = not plan.target_revision
+    resolves = not situation.target
     suspects = _suspects(situation.target_pods) if is_short or resolves else ()
     stuck = (pods.name_of(job) for job in _jobs_without_pods(situation)) if resolves else ()
     return Evidence(

@@ -1,0 +1,132 @@
+"""How requests come to the revisions of a run: the built-in router, and what it is told."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
+from modelserver_operator.apis.traffic import Router, Traffic
+from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.config import OperatorConfig
+from modelserver_operator.plan.looks import is_going
+from modelserver_operator.plan.values import ChildKey, Manifest, Observed, PodAnnotation
+from modelserver_operator.resources import labels, names
+from modelserver_operator.resources.budget import make_router_budget
+from modelserver_operator.resources.gateway_api import make_http_routes
+from modelserver_operator.resources.istio import make_destination_rule, make_virtual_service
+from modelserver_operator.resources.kinds import DEPLOYMENT
+from modelserver_operator.resources.network_policy import make_routed_policy, make_router_policy
+from modelserver_operator.resources.revision import Revision
+from modelserver_operator.resources.route import Hold, Mirror, Route
+from modelserver_operator.resources.route_config import make_route_config_map, route_version
+from modelserver_operator.resources.router import make_router, router_image
+from modelserver_operator.rollout.effects import Effects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """`is_in_the_way`: the root Service leads to the built-in router, not to a revision's pods."""
+
+    router: Router
+    route: Route
+    is_in_the_way: bool
+    version: str = ""  # of the built-in router's route
+
+
+def routing_of(server: ModelServer, effects: Effects, router: Router) -> Routing | None:
+    """None where the run needs no router (yet, or any more)."""
+    if not effects.is_router_wanted or router is Router.NONE:
+        return None
+    route = _route(server, effects)
+    is_built_in = router is Router.GATEWAY
+    return Routing(
+        router=router,
+        route=route,
+        is_in_the_way=is_built_in and effects.is_root_routed,
+        version=route_version(server.name, route) if is_built_in else "",
+    )
+
+
+def _route(server: ModelServer, effects: Effects) -> Route:
+    traffic = server.spec.traffic or Traffic()
+    return Route(
+        stable=effects.stable,
+        revisions=tuple(sorted({*effects.replicas, *effects.weights})),
+        weights=effects.weights,
+        timeout_seconds=server.spec.runtime.request_timeout_seconds,
+        sticky=traffic.sticky,
+        hosts=traffic.hosts,
+        gateways=traffic.gateways,
+        mirror=_mirror(effects),
+        hold=Hold() if effects.is_holding_requests else None,
+    )
+
+
+def _mirror(effects: Effects) -> Mirror | None:
+    shadow = effects.mirror
+    if shadow is None:
+        return None
+    return Mirror(
+        revision=effects.mirrored,
+        percent=shadow.percent,
+        baseline_percent=shadow.baseline_percent,
+        compare=shadow.compare,
+        min_cosine_percent=shadow.min_cosine_percent,
+    )
+
+
+def routing_children(
+    server: ModelServer,
+    routing: Routing,
+    runtime: Revision,
+    observed: Observed,
+    config: OperatorConfig,
+) -> Iterator[Manifest]:
+    """`runtime` is the revision whose image the built-in router runs, if it has one that can."""
+    match routing.router:
+        case Router.ISTIO:
+            yield make_virtual_service(server, routing.route, config)
+            for revision in routing.route.revisions:
+                yield make_destination_rule(server, revision, config)
+        case Router.GATEWAY_API:
+            yield from make_http_routes(server, routing.route)
+        case _:
+            yield from _built_in(server, routing, runtime, observed, config)
+
+
+def _built_in(
+    server: ModelServer,
+    routing: Routing,
+    runtime: Revision,
+    observed: Observed,
+    config: OperatorConfig,
+) -> Iterator[Manifest]:
+    deployment = observed.children.get(ChildKey(DEPLOYMENT.kind, names.router(server.name)))
+    image = router_image(server, runtime, config.runtime_image, deployment)
+    yield make_route_config_map(server, routing.route)
+    yield make_router(server, image)
+    if server.spec.availability.pdb is Budget.AUTO:
+        yield make_router_budget(server)
+    if server.spec.network.policy is not NetworkPolicyMode.NONE:
+        yield make_router_policy(server, config)
+        yield make_routed_policy(server)
+
+
+def is_router(pod: Manifest) -> bool:
+    return bool(pod["metadata"].get("labels", {}).get(labels.ROLE) == labels.ROUTER)
+
+
+def route_annotations(observed: Observed, routing: Routing | None) -> Iterator[PodAnnotation]:
+    """So that every kubelet renews the route in its pod at once, not within a minute."""
+    if routing is None or not routing.version:
+        return
+    for pod in observed.pods:
+        annotations = pod["metadata"].get("annotations", {})
+        if not is_router(pod) or is_going(pod):
+            continue
+        if annotations.get(labels.ROUTE_VERSION) != routing.version:
+            yield PodAnnotation(
+                pod=pod["metadata"]["name"],
+                uid=pod["metadata"]["uid"],
+                annotation=labels.ROUTE_VERSION,
+                value=routing.version,
+            )

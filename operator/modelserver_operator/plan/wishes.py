@@ -1,0 +1,28 @@
+"""What a ModelServer asks for, in the terms of a rollout."""
+
+from modelserver_operator.apis.rollout import RolloutSpec
+from modelserver_operator.apis.traffic import Traffic
+from modelserver_operator.apis.v1alpha1 import ModelServer
+from modelserver_operator.config import OperatorConfig
+from modelserver_operator.plan.looks import stored_revisions
+from modelserver_operator.plan.values import Observed
+from modelserver_operator.resources import labels
+from modelserver_operator.resources.router_choice import router_of
+from modelserver_operator.rollout.sight import Wish
+
+
+def wish_of(server: ModelServer, target: str, observed: Observed, config: OperatorConfig) -> Wish:
+    """`target` is the revision of the spec, "" while its model is being resolved."""
+    traffic = server.spec.traffic or Traffic()
+    return Wish(
+        generation=server.metadata.generation,
+        target=target,
+        replicas=server.spec.desired_replicas,
+        rollout=server.spec.rollout or RolloutSpec(),
+        router=router_of(traffic, server.spec.rollout, observed.capabilities).router,
+        has_experiments=bool(traffic.experiments),
+        command=server.metadata.annotations.get(labels.COMMAND, ""),
+        known_revisions=frozenset(stored_revisions(observed)),
+        is_being_deleted=server.is_being_deleted,
+        settle_seconds=config.settle_seconds,
+    )

@@ -1,0 +1,302 @@
+"""A change of revision that evidence decides, on a real API server; the traffic is played."""
+
+import pytest
+
+from support import pod_outcomes
+from support.played_traffic import Behaviour
+from support.rollouts import Play, canary, intended_weights, phases
+
+WRONG = Behaviour(error_percent=20)
+SLOW = Behaviour(slow_percent=60)
+HELD = canary(steps=[{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}])
+
+
+@pytest.fixture
+def play(servers, stage, operator):
+    """Of one server in a namespace of its own, watched by one operator."""
+    return Play(servers, stage)
+
+
+def written(operator, play):
+    return operator.proxy, play.servers.namespace
+
+
+# -- the way forward -------------------------------------------------------------------------------
+
+
+def test_a_healthy_revision_is_promoted_step_by_step(play, operator):
+    old = play.begin()
+    new = play.change()
+    play.until_phase("Stepping", "Analyzing")
+    assert play.root_selector()["modelserver.dev/role"] == "router"
+    assert play.condition("Serving") == ("True", "Serving")
+    assert play.condition("Ready")[0] == "Unknown"
+    play.until_promoted(new)
+    assert intended_weights(*written(operator, play)) == [0, 20, 100]
+    assert play.condition("Ready") == ("True", "Serving")
+    assert play.condition("Progressing") == ("False", "Complete")
+    assert play.root_selector()["modelserver.dev/revision"] == new
+    play.until_only(new)
+    assert play.servers.child("ControllerRevision", f"chat-{old}") is not None
+
+
+def test_every_phase_comes_in_its_order(play, operator):
+    play.begin()
+    play.until_promoted(play.change())
+    seen = phases(*written(operator, play))
+    order = ["Preparing", "Stepping", "Analyzing", "Stepping", "Analyzing", "Promoting"]
+    assert seen[: len(order)] == order
+    assert seen[-1] == "Succeeded"
+
+
+def test_nothing_is_written_at_rest_after_a_rollout(play, operator):
+    play.begin()
+    new = play.change()
+    play.until_promoted(new)
+    play.until_only(new)
+    play.servers.wait_settled("chat")
+    before = play.servers.get("chat")["metadata"]["resourceVersion"]
+    seen = len(operator.proxy.seen)
+    play.servers.patch("chat", {"rollout": {"historyLimit": 3}})  # a look, and one report of it
+    play.until(
+        lambda status: (
+            status["observedGeneration"] == play.servers.get("chat")["metadata"]["generation"]
+        ),
+        "a look",
+    )
+    written_after = operator.proxy.writes(seen, play.servers.namespace)
+    assert [
+        str(one.request) for one in written_after if one.request.resource != "modelservers"
+    ] == []
+    assert play.servers.get("chat")["metadata"]["resourceVersion"] != before
+
+
+def test_the_first_revision_serves_as_soon_as_it_is_ready(play):
+    first = play.begin()
+    assert "rollout" not in play.status
+    assert play.status["servingRevision"] == first
+
+
+def test_blue_green_takes_over_at_once(play, operator):
+    play.begin(
+        {
+            "strategy": "BlueGreen",
+            "analysis": {"intervalSeconds": 2, "minSamples": 20},
+            "bakeSeconds": 0,
+        }
+    )
+    play.until_promoted(play.change())
+    assert intended_weights(*written(operator, play)) == [0, 100]
+
+
+# -- the way back ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [(WRONG, "ErrorRate"), (SLOW, "Latency")], ids=["errors", "slow"]
+)
+def test_a_failing_revision_is_rolled_back_and_not_tried_again(play, stage, behaviour, reason):
+    old = play.begin()
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours[new] = behaviour
+    play.until_rolled_back(old)
+    failed = play.status["failedRevisions"]
+    assert [(one["revision"], one["reason"]) for one in failed] == [(new, reason)]
+    assert failed[0]["evidence"]
+    assert play.condition("Ready") == ("True", "Serving")
+    assert play.condition("Progressing") == ("False", "RolledBack")
+    assert play.condition("Degraded") == ("True", "RolledBack")
+    assert play.root_selector()["modelserver.dev/revision"] == old
+    play.until_only(old)
+
+
+def test_a_failed_revision_is_tried_again_by_command(play, stage):
+    old = play.begin()
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours[new] = WRONG
+    play.until_rolled_back(old)
+    stage.traffic.behaviours[new] = Behaviour()
+    assert play.obey("retry", new)["result"] == "Done"
+    play.until_promoted(new)
+    assert play.status.get("failedRevisions", []) == []
+
+
+def test_a_revision_whose_pods_crash_is_rolled_back(play, stage):
+    old = play.begin()
+    stage.direct(pod_outcomes.FINE, server="chat", revision="none")
+    with stage.intermission():
+        new = play.change()
+        stage.direct(pod_outcomes.exiting(46, code="UnsupportedModel"), server="chat", revision=new)
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["reason"] == "PodsFailing"
+
+
+def test_going_back_to_the_old_spec_is_no_failure(play):
+    old = play.begin(HELD, runtime={"args": ["--first"]})
+    play.change()
+    play.until_phase("Analyzing")
+    play.servers.patch("chat", {"runtime": {"args": ["--first"]}})
+    play.until_rolled_back(old)
+    assert "failedRevisions" not in play.status
+    assert play.condition("Progressing") == ("False", "Complete")
+    assert play.condition("Degraded") == ("", "")
+    play.until_only(old)
+
+
+def test_a_newer_spec_supersedes_the_run(play):
+    old = play.begin(HELD)
+    second = play.change()
+    play.until_phase("Analyzing")
+    third = play.change(runtime={"args": ["--third"]}, rollout=canary())
+    assert len({old, second, third}) == 3
+    play.until_promoted(third)
+    assert "failedRevisions" not in play.status
+    assert any("Superseded" in reason for reason in play.reasons_of_events())
+    play.until_only(third)
+
+
+def test_deleting_in_the_middle_leaves_nothing(play):
+    play.begin(HELD)
+    play.change()
+    play.until_phase("Analyzing")
+    play.servers.delete("chat")
+    play.servers.wait_gone("chat")
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def test_abort_rolls_back(play):
+    old = play.begin(HELD)
+    new = play.change()
+    play.until_phase("Analyzing")
+    assert play.obey("abort", new)["result"] == "Done"
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["reason"] == "Aborted"
+
+
+def test_a_paused_run_stays_and_a_resumed_one_goes_on(play):
+    play.begin(canary(steps=[{"weightPercent": 20, "holdSeconds": 3}, {"weightPercent": 100}]))
+    new = play.change()
+    play.until_phase("Preparing", "Stepping", "Analyzing")
+    assert play.obey("pause", new)["result"] == "Done"
+    assert play.condition("Progressing") == ("True", "Paused")
+    assert play.run["paused"]["by"] == "command"
+    assert play.obey("resume", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
+def test_promote_step_and_promote_full_need_no_evidence(play, stage):
+    stage.traffic.idle.add("chat")
+    play.begin(HELD)
+    new = play.change()
+    play.until_phase("Analyzing")
+    assert play.obey("promote-full", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
+def test_a_command_about_another_revision_is_refused_with_a_sentence(play):
+    play.begin(HELD)
+    new = play.change()
+    play.until_phase("Analyzing")
+    refused = play.obey("abort", "00000000")
+    assert refused["result"] == "Refused"
+    assert new in refused["message"]
+    assert play.run["phase"] == "Analyzing"
+
+
+def test_rollback_to_an_earlier_revision_and_back_to_the_spec(play):
+    old = play.begin()
+    new = play.change()
+    play.until_promoted(new)
+    assert play.obey("rollback-to", old)["result"] == "Done"
+    play.until_promoted(old)
+    assert play.status["rolledBackTo"]["revision"] == old
+    assert play.status["targetRevision"] == new
+    third = play.change(runtime={"args": ["--third"]})
+    play.until_promoted(third)
+    assert "rolledBackTo" not in play.status
+
+
+# -- no decision is possible -----------------------------------------------------------------------
+
+
+def test_without_room_it_waits_and_says_what_for(play, stage):
+    play.begin()
+    with stage.intermission():
+        new = play.change()
+        stage.direct(pod_outcomes.unschedulable(), server="chat", revision=new)
+    holding = play.until_holding("NoCapacity")
+    assert "nvidia.com/gpu" in holding["message"]
+    assert play.condition("Progressing") == ("True", "Holding")
+    assert play.condition("Serving") == ("True", "Serving")
+    stage.direct(stage.traffic.outcome, server="chat", revision=new)
+    play.until_promoted(new)
+
+
+def test_without_requests_it_waits_for_them(play, stage):
+    play.begin()
+    stage.traffic.idle.add("chat")
+    new = play.change()
+    play.until_holding("TooFewRequests")
+    stage.traffic.idle.discard("chat")
+    play.until_promoted(new)
+
+
+def test_without_answers_it_waits_for_them(play, stage):
+    play.begin(HELD)
+    new = play.change()
+    play.until_phase("Analyzing")
+    stage.traffic.silent.add("chat")
+    play.until_holding("MetricsUnavailable")
+    assert play.run["weights"]["intended"] == 20
+    stage.traffic.silent.discard("chat")
+    play.until(lambda status: "holding" not in status["rollout"], "answers")
+    assert play.obey("promote-full", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
+def test_traffic_waits_for_every_router_to_have_the_route(play, stage):
+    play.begin()
+    stage.traffic.deaf.add("chat")
+    new = play.change()
+    play.until_holding("RouteNotConfirmed")
+    assert play.run["weights"].get("confirmed", 0) == 0
+    stage.traffic.deaf.discard("chat")
+    play.until_promoted(new)
+
+
+def test_what_hits_both_revisions_rolls_nothing_back(play, stage):
+    old = play.begin()
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours |= {old: WRONG, new: WRONG}
+    play.until_promoted(new)
+
+
+# -- operators come and go -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["Preparing", "Stepping", "Analyzing", "Promoting", "Baking"])
+def test_an_operator_that_is_killed_in_a_phase_goes_on_where_it_was(play, operator, phase):
+    play.begin(canary(bakeSeconds=2))
+    new = play.change()
+    play.until_phase(phase)
+    operator.kill()
+    operator.start()
+    play.until_promoted(new)
+    assert intended_weights(*written(operator, play)) == [0, 20, 100]
+
+
+def test_an_operator_that_is_killed_while_it_rolls_back_ends_the_rollback(play, operator, stage):
+    old = play.begin()
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours[new] = WRONG
+    play.until_phase("RollingBack", "RolledBack")
+    operator.kill()
+    operator.start()
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["revision"] == new
