@@ -30,6 +30,8 @@ class Arrangement:
     """Of the live revisions, which keep their children."""
     routing: Routing | None = None
     """How requests are divided; None where nothing divides them."""
+    examined: str = ""
+    """The revision that the golden set shall be asked of."""
     wait_seconds: float | None = None
 
     @property
@@ -81,4 +83,5 @@ def _by_evidence(server: ModelServer, wish: Wish) -> Arrangement:
         serving=effects.root,
         replicas=effects.replicas,
         routing=routing_of(server, effects, wish.router),
+        examined=effects.preflight,
     )

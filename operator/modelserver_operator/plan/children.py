@@ -7,9 +7,10 @@ from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.arrangement import Arrangement
+from modelserver_operator.plan.examining import Examination
 from modelserver_operator.plan.looks import child_revision, children_of_kind, stored_revisions
 from modelserver_operator.plan.routing import routing_children
-from modelserver_operator.plan.values import Manifest, Observed
+from modelserver_operator.plan.values import NO_PREFLIGHT, Manifest, Observed
 from modelserver_operator.resources.budget import make_budget
 from modelserver_operator.resources.controller_revision import make_controller_revision
 from modelserver_operator.resources.deployment import make_deployment
@@ -25,6 +26,7 @@ from modelserver_operator.resources.service import (
     make_routed_root_service,
 )
 from modelserver_operator.resources.service_account import make_service_account
+from modelserver_operator.rollout.preflight import PreflightSeen
 
 MIN_REPLICAS_FOR_BUDGET = 2
 
@@ -37,6 +39,11 @@ class Wanted:
     arrangement: Arrangement
     live: Mapping[str, Revision]  # those that we can make; see `live_revisions`
     job: Manifest | None
+    examination: Examination | None = None
+
+    @property
+    def preflight(self) -> PreflightSeen:
+        return self.examination.seen if self.examination else NO_PREFLIGHT
 
 
 def live_revisions(
@@ -67,6 +74,8 @@ def desired_children(
     yield from _policies(server, wanted, config)
     if wanted.job is not None:
         yield wanted.job
+    if wanted.examination is not None:
+        yield from wanted.examination.children
     yield from _traffic(server, wanted, observed, config)
 
 

@@ -13,6 +13,7 @@ from modelserver_operator.plan.children import (
     live_revisions,
 )
 from modelserver_operator.plan.drift import additions, differences
+from modelserver_operator.plan.examining import examination_of
 from modelserver_operator.plan.looks import is_going, key_of
 from modelserver_operator.plan.phases import (
     mounting_delay_seconds,
@@ -52,14 +53,14 @@ def desired_state(
     name = target.revision.name if target.revision else ""
     wish = wish_of(server, name, observed, config)
     arrangement = arrange(server, wish, observed, config, now)
-    wanted = _wanted(target, arrangement, observed)
+    wanted = _wanted(server, target, arrangement, observed, config, now)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
     pruning = Pruning(
         server=server,
-        target=target,
         live=arrangement.live,
         made=frozenset(wanted.live),
         history=history_to_keep(server, observed, arrangement.live, config),
+        spent=frozenset(_spent(target, wanted)),
     )
     asked = starting_pods(observed, arrangement.live)
     mounting = mounting_pods(observed, arrangement.live)
@@ -71,6 +72,7 @@ def desired_state(
         replicas=arrangement.replicas,
         route=arrangement.routing.route if arrangement.routing else None,
         route_version=arrangement.routing.version if arrangement.routing else "",
+        preflight=wanted.preflight,
         questions=questions_of(server, wish, observed),
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),
@@ -79,6 +81,7 @@ def desired_state(
         requeue_after_seconds=_soonest(
             target.wait_seconds,
             arrangement.wait_seconds,
+            wanted.preflight.wait_seconds,
             PROGRESS_SECONDS if asked else None,
             mounting_delay_seconds(mounting, now),
         ),
@@ -90,10 +93,30 @@ def desired_state(
     )
 
 
-def _wanted(target: Target, arrangement: Arrangement, observed: Observed) -> Wanted:
+def _wanted(
+    server: ModelServer,
+    target: Target,
+    arrangement: Arrangement,
+    observed: Observed,
+    config: OperatorConfig,
+    now: datetime,
+) -> Wanted:
     """The resolving Job stays until its answer is kept in a ControllerRevision."""
     live = live_revisions(arrangement.live, target.revision, observed)
-    return Wanted(target=target.revision, arrangement=arrangement, live=live, job=target.job)
+    return Wanted(
+        target=target.revision,
+        arrangement=arrangement,
+        live=live,
+        job=target.job,
+        examination=examination_of(server, arrangement.examined, live, observed, config, now),
+    )
+
+
+def _spent(target: Target, wanted: Wanted) -> Iterator[ChildKey]:
+    if target.job is not None and target.is_job_spent:
+        yield key_of(target.job)
+    if wanted.examination is not None and wanted.examination.seen.is_spent:
+        yield key_of(wanted.examination.job)
 
 
 def _soonest(*delays: float | None) -> float | None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import child_revision, children_of_kind, is_going
-from modelserver_operator.plan.resolving import Target
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed, Removal
-from modelserver_operator.resources.kinds import CONTROLLER_REVISION, JOB
+from modelserver_operator.resources.kinds import CONTROLLER_REVISION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,22 +15,21 @@ class Pruning:
     """Everything that is observed and not desired goes, but for what these fields keep."""
 
     server: ModelServer
-    target: Target
     live: frozenset[str]
     made: frozenset[str]  # live revisions whose children are among the desired
     history: frozenset[str]  # names of ControllerRevisions of old revisions
+    spent: frozenset[ChildKey]  # wanted Jobs that ended without an answer: they are made anew
 
     def removals(
         self, desired: Mapping[ChildKey, Manifest], observed: Observed
     ) -> Iterator[Removal]:
         for key, child in sorted(observed.children.items()):
-            why = self._spent(key) if key in desired else self._why_not_wanted(key, child)
+            why = self._why_again(key) if key in desired else self._why_not_wanted(key, child)
             if why and not is_going(child):
                 yield Removal(key=key, uid=child["metadata"].get("uid", ""), reason=why)
 
-    def _spent(self, key: ChildKey) -> str:
-        is_spent = key.kind == JOB.kind and self.target.is_job_spent
-        return "ended without an answer" if is_spent else ""
+    def _why_again(self, key: ChildKey) -> str:
+        return "ended without an answer" if key in self.spent else ""
 
     def _why_not_wanted(self, key: ChildKey, child: Manifest) -> str:
         """Empty if it stays: history, or a live revision that could not be made anew."""

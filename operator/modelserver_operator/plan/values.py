@@ -9,9 +9,12 @@ from typing import Any
 from modelserver_operator.plan.answers import NO_QUESTIONS, NOTHING_HEARD, Heard, Questions
 from modelserver_operator.resources.route import Route
 from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
+from modelserver_operator.rollout.preflight import PreflightSeen
 from modelserver_operator.rollout.sight import Wish
 
 type Manifest = dict[str, Any]
+
+NO_PREFLIGHT = PreflightSeen()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -143,6 +146,7 @@ class Plan:
     replicas: Mapping[str, int] = MappingProxyType({})  # of the live revisions
     route: Route | None = None  # what divides the traffic; None where nothing does
     route_version: str = ""  # what the built-in router's pods shall say; "" without one
+    preflight: PreflightSeen = NO_PREFLIGHT  # what the golden set's Job says
     questions: Questions = NO_QUESTIONS  # to be asked before a decision is made
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()
