@@ -68,7 +68,7 @@ class Holding(StatusModel):
 
 class Paused(StatusModel):
     by: Short
-    """`command`, `spec`, `deadline` or `failure`."""
+    """`command`, `spec`, `suspend`, `deadline` or `failure`."""
     since: Timestamp
     """Since when."""
 
@@ -95,6 +95,14 @@ class GateStatus(StatusModel):
     waiting: Annotated[tuple[Count, ...], Field(max_length=4, json_schema_extra=LIST_ATOMIC)] = ()
     """Counted and not compared yet, because the other revision had no request: of the new revision
     requests and bad ones, of the stable revision the same. Absent if there are none."""
+    dispersion: float = 1.0
+    """How many requests are bad together, by what the stable revision's counts say."""
+    dispersion_pairs: Count = 0
+    """Over how many of its ticks that is a mean."""
+    last_stable: Annotated[
+        tuple[Count, ...], Field(max_length=2, json_schema_extra=LIST_ATOMIC)
+    ] = ()
+    """Requests and bad ones of its last tick, with which the next is compared."""
     log_ratios: Annotated[
         tuple[float, ...], Field(max_length=16, json_schema_extra=LIST_ATOMIC)
     ] = ()
@@ -106,12 +114,11 @@ class GateStatus(StatusModel):
 class SourceCounts(StatusModel):
     source: Short
     """A pod, by the beginning of its uid."""
-    revision: Short = ""
-    """Whose requests it counted; empty for copies."""
-    counts: Annotated[tuple[Count, ...], Field(max_length=8, json_schema_extra=LIST_ATOMIC)]
-    """What it had counted when it was asked last. requests, errors, slow, streams, slow first
-    tokens, tokens, slow tokens; of copies pairs, disagreed, and the same of the stable revision
-    with itself."""
+    revision: Short
+    """Whose requests it counted."""
+    counts: Annotated[tuple[Count, ...], Field(max_length=7, json_schema_extra=LIST_ATOMIC)] = ()
+    """What it had counted when it was asked last: requests, errors, slow ones, streams, late first
+    tokens, times between tokens, long ones. Zeros at the end are left out."""
 
 
 class Edges(StatusModel):
@@ -203,10 +210,10 @@ class Rollout(StatusModel):
     """`Starting`, `Preparing`: the new revision's pods are starting, the old one serves.
     `Preflight`: questions with known answers are asked. `Shadowing`: requests are copied to it.
     `Stepping`: its pods and the route are made ready for the next weight. `Analyzing`: the weight
-    is held and the answers are compared. `Draining`, `Swapping`: without room for both, the old pods
-    end, then the new ones start. `Promoting`: it takes over in full. `Baking`: it serves, the old
-    pods are kept. `Settling`: the old pods are about to drain. `Succeeded`. `RollingBack`: traffic
-    goes back. `RolledBack`: the old revision serves, the new one has failed."""
+    is held and the answers are compared. `Draining`, `Swapping`: where there is no room for both,
+    the old pods end, then the new ones start. `Promoting`: it takes over in full. `Baking`: it
+    serves, the old pods are kept. `Settling`: the old pods are about to drain. `Succeeded`.
+    `RollingBack`: traffic goes back. `RolledBack`: the old revision serves, the new one failed."""
     start_time: Timestamp
     """When it began."""
     phase_since: Timestamp | None = None
@@ -219,20 +226,22 @@ class Rollout(StatusModel):
     """The step that is entered or held, from 0."""
     step_entered_at: Timestamp | None = None
     """Since when the step's weight is held, as the routers confirmed it."""
-    step_requests_before: Count = 0
-    """Requests of the new revision before this step."""
+    step_stable_requests: Count = 0
+    """Requests of the stable revision since the step began."""
     weights: Weights = Weights()
     """What the route says."""
     mirror_percent: Percent = 0
     """How many requests are copied to the new revision."""
     is_holding_requests: bool = False
-    """Requests wait at the router until the new pods are ready."""
+    """Requests wait at the router until pods are ready."""
+    is_restoring: bool = False
+    """The old revision's pods start again, after the new one's are gone."""
     routed_at: Timestamp | None = None
     """Since when the Service leads to the built-in router; absent where it leads to pods."""
     settling_since: Timestamp | None = None
     """Since when nothing is sent any more to the pods that are about to go."""
     unready_since: Timestamp | None = None
-    """Since when the new revision has fewer ready pods than its traffic needs."""
+    """Since when no pod of the new revision, which has all traffic, is ready."""
     holding: Holding | None = None
     """Why it does not go on, if so. Nothing is wrong with the new revision as far as is known."""
     paused: Paused | None = None
@@ -259,9 +268,15 @@ class Rollout(StatusModel):
     """What decides, with its evidence."""
     readings: Annotated[
         tuple[SourceCounts, ...],
-        Field(max_length=24, json_schema_extra=LIST_ATOMIC),
+        Field(max_length=2 * MOST_SOURCES, json_schema_extra=LIST_ATOMIC),
     ] = ()
     """From where the next requests are counted."""
+    copies: Annotated[
+        tuple[SourceCounts, ...],
+        Field(max_length=2 * MOST_SOURCES, json_schema_extra=LIST_ATOMIC),
+    ] = ()
+    """The same of compared answers: pairs and those that disagreed, of both revisions under the
+    name of the new one, of the stable revision with itself under its own."""
     comparison: Annotated[
         tuple[RevisionMetrics, ...], Field(max_length=2, json_schema_extra=list_map("revision"))
     ] = ()

@@ -6,8 +6,9 @@ from datetime import datetime
 from types import MappingProxyType
 
 from modelserver_operator.apis.rollout import RolloutSpec
-from modelserver_operator.apis.rollout_status import Edges, PreflightOutcome, SourceCounts
+from modelserver_operator.apis.rollout_status import Edges, PreflightOutcome
 from modelserver_operator.apis.traffic import Router
+from modelserver_operator.rollout.counts import Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +66,16 @@ class RouterSight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What counters said: cumulative, of at most eight sources of each revision.
+    """What counters said, of at most eight sources of each revision.
 
-    `readings` are of requests, `copies` of compared pairs. A source that began after the run did
-    is named in `fresh`: all that it counted belongs to the run.
+    `readings` are of answers to clients. `copies` are of compared pairs: `requests` are pairs and
+    `errors` those that disagree (or whose copy failed); a reading that names the new revision is of
+    it and stable, one that names stable is of stable with itself.
     """
 
-    readings: tuple[SourceCounts, ...] = ()
-    copies: tuple[SourceCounts, ...] = ()
-    fresh: frozenset[str] = frozenset()
-    edges: Edges | None = None  # to be used from now on, where the run has none yet
+    readings: tuple[Reading, ...] = ()
+    copies: tuple[Reading, ...] = ()
+    edges: Edges | None = None  # by which slow ones were told, where the run has none yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

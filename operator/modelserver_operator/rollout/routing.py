@@ -1,0 +1,89 @@
+"""The route of a run: whether it is in force, and what is waited for while it is not."""
+
+from modelserver_operator.apis.rollout import Strategy
+from modelserver_operator.apis.rollout_status import Rollout
+from modelserver_operator.apis.traffic import Router
+from modelserver_operator.rollout import clocks
+from modelserver_operator.rollout.reasons import Waiting
+from modelserver_operator.rollout.scene import Scene
+
+# Strategies that divide traffic or hold it, which needs somebody to do it.
+_ROUTED = {Strategy.CANARY, Strategy.HOLD_AND_SWAP}
+
+
+def noticed(scene: Scene) -> Rollout:
+    """What the routers say is written down; only then anything follows from it."""
+    run = _past_a_dead_router(scene)
+    if run is not scene.run or run.weights.confirmed_at is not None or not _is_in_force(scene):
+        return run
+    now = clocks.timestamp(scene.now)
+    weights = run.weights.model_copy(
+        update={"confirmed": run.weights.intended, "confirmed_at": now}
+    )
+    is_entered = scene.wish.router is Router.GATEWAY and run.strategy is not Strategy.RECREATE
+    return run.model_copy(
+        update={
+            "weights": weights,
+            "route_version": scene.sight.route.version,
+            "routed_at": (run.routed_at or now) if is_entered else None,
+        }
+    )
+
+
+def _is_in_force(scene: Scene) -> bool:
+    if not scene.needs_route or scene.run.strategy is Strategy.RECREATE:
+        return True
+    if scene.wish.router is Router.GATEWAY and not is_router_ready(scene):
+        return False
+    return scene.sight.route.is_confirmed and not scene.sight.route.refusal
+
+
+def _past_a_dead_router(scene: Scene) -> Rollout:
+    """Without one ready router pod the Service leads past it, to what serves; and back later."""
+    run = scene.run
+    is_dead = scene.wish.router is Router.GATEWAY and scene.sight.router.ready == 0
+    if not is_dead or run.routed_at is None or run.is_holding_requests:
+        return run
+    weights = run.weights.model_copy(update={"confirmed_at": None, "observed_percent": ""})
+    return run.model_copy(update={"routed_at": None, "weights": weights})
+
+
+def is_router_ready(scene: Scene) -> bool:
+    router = scene.sight.router
+    return 0 < router.wanted <= router.ready
+
+
+def route_missing(scene: Scene) -> Rollout | None:
+    """The run as it waits for its route; None if the route is in force."""
+    if scene.wish.router is Router.NONE and scene.run.strategy in _ROUTED:
+        return scene.held(
+            Waiting.ROUTER_NOT_READY,
+            f"strategy {scene.run.strategy} needs a router, but spec.traffic.router is None; set it"
+            " to Gateway, or choose strategy BlueGreen, Rolling or Recreate",
+        )
+    if scene.run.strategy is Strategy.HOLD_AND_SWAP and scene.wish.router is not Router.GATEWAY:
+        return scene.held(
+            Waiting.ROUTER_NOT_READY,
+            f"strategy HoldAndSwap needs the built-in router, which can hold requests, but"
+            f" spec.traffic.router is {scene.wish.router}; set it to Gateway",
+        )
+    if scene.run.weights.confirmed_at is not None:
+        return None
+    return _unconfirmed(scene)
+
+
+def _unconfirmed(scene: Scene) -> Rollout:
+    route, router = scene.sight.route, scene.sight.router
+    if route.refusal:
+        return scene.held(Waiting.ROUTE_NOT_ACCEPTED, f"the route is not accepted: {route.refusal}")
+    if scene.wish.router is Router.GATEWAY and not is_router_ready(scene):
+        return scene.held(
+            Waiting.ROUTER_NOT_READY,
+            f"the router's pods must be ready before traffic may move; {router.ready} of"
+            f" {router.wanted} are",
+        )
+    return scene.held(
+        Waiting.ROUTE_NOT_CONFIRMED,
+        f"not every router has said yet that {scene.run.weights.intended} % of the traffic goes to"
+        f" revision {scene.run.to}",
+    )
