@@ -1,7 +1,7 @@
 """NetworkPolicies of the preflight, for servers whose network is restricted.
 
 Its pod is one of the server's, so the policy of all of them gives it the cluster's DNS, and what
-`network.egressTo` names; these two add the way to the revision that is examined, and the door there.
+`network.egressTo` names; these add the way to the revision that is examined, and the door there.
 """
 
 from typing import Any

@@ -124,10 +124,8 @@ def _what_keeps(pod: Manifest) -> str:
     if waiting.get("reason") in _STUCK:
         return _cut(f"{waiting['reason']}: {waiting.get('message') or 'without a message'}")
     conditions = pod.get("status", {}).get("conditions") or []
-    placed = next((one for one in conditions if one.get("type") == "PodScheduled"), {})
-    if placed.get("reason") == "Unschedulable":
-        return _cut(f"no node has room for it: {placed.get('message')}")
-    return ""
+    unplaced = (one for one in conditions if one.get("reason") == "Unschedulable")
+    return next((_cut(f"no node has room for it: {one.get('message')}") for one in unplaced), "")
 
 
 def _cut(text: str) -> str:
