@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from support import pod_outcomes
 from support.servers import Servers, pinned
 from support.waiting import wait_until
 
@@ -110,6 +111,38 @@ def test_kubectl_wait_sees_readiness_of_the_latest_generation(servers, kubectl):
     kubectl(*arguments, "--for=condition=Ready")
     server = servers.get("chat")
     assert server["status"]["observedGeneration"] == server["metadata"]["generation"]
+
+
+def test_what_git_says_can_be_applied_again_and_again_while_a_revision_takes_over(
+    servers, kubectl, stage
+):
+    """As Flux and `kubectl apply` in a pipeline do: nothing differs, so nothing is written."""
+    ours = (
+        "-n",
+        servers.namespace,
+        "apply",
+        "--server-side",
+        "--field-manager=pipeline",
+        "-f",
+        "-",
+    )
+    git = json.dumps(servers.manifest("chat", pinned()))
+    kubectl(*ours, stdin=git)
+    serving = servers.wait_settled("chat")["status"]["servingRevision"]
+    with stage.intermission():
+        stage.direct(pod_outcomes.starting(stage.progress_address), namespace=servers.namespace)
+        stage.direct(pod_outcomes.FINE, namespace=servers.namespace, revision=serving)
+    git = json.dumps(servers.manifest("chat", pinned(runtime={"maxModelLength": 64})))
+    kubectl(*ours, stdin=git)
+    wait_until(lambda: servers.status("chat").get("rollout"), timeout=30, what="a rollout")
+    before = servers.get("chat")
+    assert kubectl(*ours[:2], "diff", *ours[3:], stdin=git) == ""
+    kubectl(*ours, stdin=git)
+    after = servers.get("chat")
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert after["spec"] == before["spec"]
+    stage.clear()
+    assert servers.wait_settled("chat")["status"]["servingRevision"] != serving
 
 
 def test_a_strangers_service_is_left_alone_and_named(servers):
