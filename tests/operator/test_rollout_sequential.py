@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelserver_operator.rollout import counts as counts_module
+from modelserver_operator.rollout import dispersion as dispersion_module
 from modelserver_operator.rollout import sequential
 from modelserver_operator.rollout.binomial import divergence, lower_bound, upper_bound
 from modelserver_operator.rollout.counts import MOST_SOURCES, Counts, Growth, Reading, growth_of
+from modelserver_operator.rollout.dispersion import Dispersion
 from modelserver_operator.rollout.sequential import (
     GRID,
     LATE,
@@ -101,7 +103,9 @@ def test_ticks_wait_until_both_revisions_had_requests():
     assert alone.ticks == 0
     assert alone.waiting == alone.total == a_tick(0, 0, 250, 3)
     assert alone.log_ratios == SequentialTest().log_ratios
-    assert after(a_tick(2, 1, 0, 0), test=alone) == after(a_tick(2, 1, 250, 3))
+    both = after(a_tick(2, 1, 0, 0), test=alone)
+    assert both.waiting == Tick()
+    assert both.log_ratios == after(a_tick(2, 1, 250, 3)).log_ratios
 
 
 def test_requests_of_the_step_begin_anew_and_evidence_does_not():
@@ -121,7 +125,7 @@ def test_no_size_of_numbers_overflows(size):
         assert math.isfinite(test.after_alone(tick, margin_percent=25).evidence)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     st.integers(0, 12),
     st.integers(1, 1000),
@@ -145,7 +149,7 @@ def test_no_bettor_gains_on_average_while_the_revision_is_healthy(
     assert max(means) <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 12), st.floats(0.0001, 0.9999), st.floats(0, 1))
 def test_no_bettor_gains_on_average_against_a_recorded_baseline(requests, healthy, part):
     rate = part * healthy
@@ -176,6 +180,63 @@ def test_ratios_are_as_short_as_they_are_stored():
     ratios = after(BAD, HEALTHY, BAD).log_ratios
     assert len(json.dumps(ratios)) < 100
     assert json.loads(json.dumps(ratios)) == list(ratios)
+
+
+# Bursts
+
+
+def dispersed(*bad, requests=100):
+    dispersion = Dispersion()
+    for number in bad:
+        dispersion = dispersion.after(requests, number)
+    return dispersion
+
+
+@pytest.mark.parametrize(
+    ("bad", "factor"),
+    [
+        pytest.param((), 1, id="nothing known"),
+        pytest.param((5,), 1, id="one tick"),
+        pytest.param((0, 0, 0), 1, id="nothing bad"),
+        pytest.param((3, 3, 3), 1, id="steadier than by chance"),
+        pytest.param((1, 0, 1, 0), 1, id="alone"),
+        pytest.param((7, 0, 7, 0), 7, id="bursts of seven"),
+        pytest.param((0, 1000), 25, id="no tick says more than this"),
+    ],
+)
+def test_the_size_of_bursts_is_seen_in_neighbouring_ticks(bad, factor):
+    assert dispersed(*bad).factor == pytest.approx(factor)
+
+
+def test_a_rate_that_changes_slowly_is_no_burst():
+    assert dispersed(*range(100, 200)).factor == 1
+
+
+def test_ticks_without_requests_are_passed_over():
+    assert dispersed(2, 3).after(0, 0) == dispersed(2, 3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 25), st.integers(1, 40), st.floats(0.01, 0.99))
+def test_the_mean_over_all_ways_to_divide_bursts_is_their_size(size, bursts, share):
+    """Up to the limit, which no division of so few bursts may reach."""
+    requests = round(10_000 * share), 10_000 - round(10_000 * share)
+    part = requests[1] / 10_000
+    mean = 0.0
+    for later in range(bursts + 1):
+        before = Dispersion(requests=requests[0], bad=size * (bursts - later))
+        chance = math.comb(bursts, later) * part**later * (1 - part) ** (bursts - later)
+        after_ = Dispersion(requests=requests[1], bad=size * later)
+        mean += chance * dispersion_module._pearson(before, after_)
+    assert mean == pytest.approx(size, rel=1e-6)
+
+
+def test_bursts_are_weighed_as_one_and_not_by_their_requests():
+    """A healthy revision: once in ten ticks all of a pod's requests fail, in either revision."""
+    bursts = [a_tick(600, 0, 5400, 20 * (tick % 2)) for tick in range(10)]
+    hit = [a_tick(600, 20, 5400, 0), a_tick(600, 20, 5400, 20)]
+    assert after(*hit).rejects(ALPHA)
+    assert not after(*bursts, *hit).rejects(ALPHA)
 
 
 # Against what stable did before
@@ -310,7 +371,7 @@ def test_the_base_keeps_no_more_than_a_few_that_are_gone():
 COUNTS = st.builds(Counts, **dict.fromkeys(Counts.__dataclass_fields__, st.integers(0, 10**6)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(COUNTS, COUNTS)
 def test_counts_add_and_subtract(one, other):
     assert one + other - other == one
@@ -368,7 +429,7 @@ def counted(seconds, world):
     return total
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(SECONDS)
 def test_nothing_is_counted_twice_whatever_crashes_restarts_or_is_not_read(seconds):
     world = World()
@@ -376,7 +437,7 @@ def test_nothing_is_counted_twice_whatever_crashes_restarts_or_is_not_read(secon
         assert counted(seconds, world) <= world.served
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(SECONDS)
 def test_everything_is_counted_if_no_pod_restarts_whichever_are_read_meanwhile(seconds):
     world = World()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from modelserver_operator.rollout.binomial import divergence
 from modelserver_operator.rollout.gates import Gate, GateName
-from modelserver_operator.rollout.sequential import GRID, SequentialTest, Tick, evidence_needed
+from modelserver_operator.rollout.sequential import GRID, SequentialTest, evidence_needed
 
 # The regression for which missing requests are told: below it few would roll back in a hurry.
 WANTED_TIMES = 3.0
@@ -26,15 +26,15 @@ class Power:
 def power_of(gate: Gate, test: SequentialTest) -> Power | None:
     """None of gates that compare nothing, and while there is nothing to reckon with.
 
-    Reckoned with the share that the new revision had of all requests so far, and with stable's
-    rate; as long as nothing bad happened there, as if one request had been.
+    Reckoned with the share that the new revision had of all requests so far, with bursts as large
+    as stable's, and with stable's rate; as long as nothing bad happened there, as if one had been.
     """
     total = test.total
     if not gate.alpha or gate.name is GateName.MAX_ERRORS:
         return None
     if not total.requests or not total.baseline_requests:
         return None
-    return _power(gate, total)
+    return _power(gate, test)
 
 
 def requests_needed(
@@ -59,9 +59,10 @@ def _part_of_new(times: float, share: float) -> float:
     return times * share / (times * share + 1 - share)
 
 
-def _power(gate: Gate, total: Tick) -> Power:
-    seen = [times for times in TIMES if (_needed(times, gate, total) or math.inf) <= total.requests]
-    wanted = _needed(WANTED_TIMES, gate, total)
+def _power(gate: Gate, test: SequentialTest) -> Power:
+    total = test.total
+    seen = [times for times in TIMES if (_needed(times, gate, test) or math.inf) <= total.requests]
+    wanted = _needed(WANTED_TIMES, gate, test)
     more = None if wanted is None else max(wanted - total.requests, 0)
     detectable = min(seen, default=None)
     return Power(
@@ -69,17 +70,19 @@ def _power(gate: Gate, total: Tick) -> Power:
     )
 
 
-def _needed(times: float, gate: Gate, total: Tick) -> int | None:
+def _needed(times: float, gate: Gate, test: SequentialTest) -> int | None:
+    total = test.total
     base_rate = max(total.baseline_bad, 1) / total.baseline_requests
     if times * base_rate > 1:
         return None
-    return requests_needed(
+    needed = requests_needed(
         times,
         share=total.requests / (total.requests + total.baseline_requests),
         base_rate=base_rate,
         margin_percent=gate.margin_percent,
         evidence=evidence_needed(gate.alpha),
     )
+    return None if needed is None else math.ceil(needed * test.dispersion.factor)
 
 
 def _message(detectable: float | None, more: int | None) -> str:

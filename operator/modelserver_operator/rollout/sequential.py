@@ -15,6 +15,8 @@ wealths ever reaches w with a probability of at most (wealth put in) / w.
 * Betting and Ville's inequality: Ramdas et al., "Game-theoretic statistics and safe anytime-valid
   inference", Statistical Science 2023.
 
+Requests that fail in bursts do not fail independently; dispersion.py says how they are weighed.
+
 A revision that turns bad after hours would have to win back what its healthy hours lost. So some
 wealth is put in later, at every tick a little (as Shiryaev and Roberts do): LATE in all.
 """
@@ -23,6 +25,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from modelserver_operator.rollout.binomial import upper_bound
+from modelserver_operator.rollout.dispersion import Dispersion
 
 # How many times as frequent bad requests are, for a margin of 25 %; other margins scale it, so that
 # each θ stays above what is still healthy: below it a bettor would win against a better revision.
@@ -33,8 +36,8 @@ _GRID_MARGIN = 1.25
 # evidence for what is bad from the beginning, which is one bad request in ten or less.
 LATE = 0.25
 
-# Errors come in bursts: a pod's hiccup fails all of its requests within a second, and they are not
-# independent. Two ticks in which the new revision failed are the least that says "again".
+# The first burst of bad requests comes before anybody knows that there are bursts. Two ticks in
+# which the new revision failed are the least that says "again".
 FEWEST_BAD_TICKS = 2
 
 # How often a recorded baseline may be worse than its upper bound. It adds to the false alarms: a
@@ -78,6 +81,8 @@ class SequentialTest:
     """In which the new revision had a bad request."""
     waiting: Tick = Tick()
     """Not weighed yet: one of the revisions had no request."""
+    dispersion: Dispersion = field(default_factory=Dispersion)
+    """By which all gains are divided; known before the tick that it is used for."""
     log_ratios: tuple[float, ...] = field(default=(0.0,) * len(GRID))
     """The logarithm of each bettor's wealth."""
 
@@ -87,7 +92,8 @@ class SequentialTest:
         waiting = counted.waiting
         if not waiting.requests or not waiting.baseline_requests:
             return counted
-        return _weighed(counted, _comparisons(waiting, _healthy(margin_percent)))
+        gains = _comparisons(waiting, _healthy(margin_percent))
+        return _weighed(counted, gains, self.dispersion.factor)
 
     def after_alone(self, tick: Tick, *, margin_percent: int) -> "SequentialTest":
         """Stable gets no requests any more: what it did before is held against the new revision.
@@ -100,7 +106,8 @@ class SequentialTest:
         if not waiting.requests or not total.baseline_requests:
             return counted
         rate = upper_bound(total.baseline_bad, total.baseline_requests, risk=BASELINE_RISK)
-        return _weighed(counted, _likelihoods(waiting, rate * _healthy(margin_percent)))
+        gains = _likelihoods(waiting, rate * _healthy(margin_percent))
+        return _weighed(counted, gains, self.dispersion.factor)
 
     def at_next_step(self) -> "SequentialTest":
         return replace(self, step_requests=0)
@@ -131,14 +138,17 @@ def _counted(test: SequentialTest, tick: Tick) -> SequentialTest:
         total=test.total + tick,
         step_requests=test.step_requests + tick.requests,
         waiting=test.waiting + tick,
+        dispersion=test.dispersion.after(tick.baseline_requests, tick.baseline_bad),
     )
 
 
-def _weighed(test: SequentialTest, gains: tuple[float, ...]) -> SequentialTest:
+def _weighed(test: SequentialTest, gains: tuple[float, ...], dispersion: float) -> SequentialTest:
     """What was waiting makes each bettor richer or poorer."""
     put_in = _put_in(test.ticks + 1)
-    before = (_log_sum((ratio, put_in)) for ratio in test.log_ratios)
-    after = (round(ratio + gain, DIGITS) for ratio, gain in zip(before, gains, strict=True))
+    before = [_log_sum((ratio, put_in)) for ratio in test.log_ratios]
+    after = [
+        round(ratio + gain / dispersion, DIGITS) for ratio, gain in zip(before, gains, strict=True)
+    ]
     return replace(
         test,
         ticks=test.ticks + 1,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import astuple
 
 from modelserver_operator.apis.rollout_status import GateStatus
+from modelserver_operator.rollout.dispersion import Dispersion
 from modelserver_operator.rollout.gates import Gate, GateName, Outcome, Tests
 from modelserver_operator.rollout.power import power_of
 from modelserver_operator.rollout.sequential import SequentialTest, Tick
@@ -35,7 +36,17 @@ def _test_of(stored: GateStatus) -> SequentialTest:
         ticks=stored.ticks,
         bad_ticks=stored.bad_ticks,
         waiting=_tick_of(stored.waiting),
+        dispersion=_dispersion_of(stored),
         log_ratios=stored.log_ratios,
+    )
+
+
+def _dispersion_of(stored: GateStatus) -> Dispersion:
+    if not stored.last_stable:
+        return Dispersion()
+    requests, bad = stored.last_stable
+    return Dispersion(
+        mean=stored.dispersion, pairs=stored.dispersion_pairs, requests=requests, bad=bad
     )
 
 
@@ -55,6 +66,7 @@ def _stored(gate: Gate, test: SequentialTest, outcome: Outcome) -> GateStatus:
     """The bound on errors has no test of its own, and stores no ratios."""
     has_test = gate.state is gate.name
     power = power_of(gate, test)
+    dispersion = test.dispersion if has_test else Dispersion()
     return GateStatus(
         name=gate.name,
         outcome=outcome.verdict,
@@ -66,6 +78,9 @@ def _stored(gate: Gate, test: SequentialTest, outcome: Outcome) -> GateStatus:
         ticks=test.ticks if has_test else 0,
         bad_ticks=test.bad_ticks if has_test else 0,
         waiting=astuple(test.waiting) if has_test and test.waiting != Tick() else (),
+        dispersion=dispersion.mean,
+        dispersion_pairs=dispersion.pairs,
+        last_stable=(dispersion.requests, dispersion.bad) if dispersion.requests else (),
         log_ratios=test.log_ratios if has_test else (),
         message=f"{outcome.message}; {power.message}" if power else outcome.message,
     )
