@@ -195,13 +195,13 @@ def _promote_full(scene: Scene) -> Change:
     scene = scene.with_run(_not_paused(scene))
     run = scene.changed(is_promoted=True, is_approved=True, reason="", evidence="")
     scene = scene.with_run(run)
+    if run.phase in _ENDING:
+        raise Refused(f"phase {run.phase} cannot be promoted: {run.message}")
     message = f"revision {run.to} takes over without further comparison"
     if is_swap(run) or run.phase in {RolloutPhase.PREPARING, RolloutPhase.PROMOTING}:
         return run, message
     if run.phase is RolloutPhase.BAKING:
         return settling_begun(scene), message
-    if run.phase in _ENDING:
-        raise Refused(f"phase {run.phase} cannot be promoted: {run.message}")
     if run.phase is RolloutPhase.SHADOWING:
         return after_shadowing(scene), message
     return next_step(scene, len(scene.rules.run_steps) - 1), message
