@@ -6,11 +6,19 @@ says, so that the two cannot drift apart.
 
 import copy
 import json
+from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from modelserver_operator.apis.rollout import RolloutSpec
+from modelserver_operator.apis.rollout_status import CommandResult, RolloutPhase
 from modelserver_operator.apis.status import ModelServerStatus
 from modelserver_operator.plan.values import ChildKey
+from modelserver_operator.rollout.commands import commanded
+from modelserver_operator.rollout.reasons import PausedBy, Waiting
+from modelserver_operator.rollout.sight import Sight, Wish
 from support import pod_outcomes
 from support.argocd_lua import (
     COMMAND,
@@ -23,6 +31,7 @@ from support.argocd_lua import (
 from support.world import World, pinned
 
 STABLE, CANARY = "a1b2c3d4", "d4e5f6a7"
+NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
 UNSTARTED = pod_outcomes.Outcome(name="unstarted", status_of=lambda _: {"phase": "Pending"})
 BROKEN = pod_outcomes.exiting(2, code="InvalidConfiguration", message="--no is no flag")
 
@@ -209,15 +218,15 @@ def paused(by):
     return manifest_of(rollout, progress="Paused")
 
 
-def holding(reason):
+def holding(phase, reason):
     waits = {"reason": reason, "message": "waits", "since": "2026-01-01T00:00:00Z"}
-    return manifest_of({"phase": "Analyzing", "holding": waits}, progress="Holding")
+    return manifest_of({"phase": phase, "holding": waits}, progress="Holding")
 
 
 NOTHING = manifest_of({}, ready="True")
 ANALYZING = manifest_of({"phase": "Analyzing"})
-HOLDING = holding("TooFewRequests")
-TO_BE_APPROVED = holding("AwaitingApproval")
+HOLDING = holding("Analyzing", Waiting.TOO_FEW_REQUESTS)
+TO_BE_APPROVED = holding("Stepping", Waiting.AWAITING_APPROVAL)
 PAUSED = paused("command")
 PAUSED_IN_SPEC = paused("spec")
 PROMOTING = manifest_of({"phase": "Promoting"})
@@ -261,17 +270,24 @@ def test_the_health_of_a_rollout_says_who_has_to_act(name):
 # -- actions -------------------------------------------------------------------------------------
 
 GOING = {"pause", "promote-step", "promote-full", "abort", "rollback"}
+TRIED = [{"revision": CANARY, "reason": "ErrorRate", "at": "2026-01-01T00:00:00Z"}]
+FAILED = manifest_of({"phase": "RolledBack"}, ready="True", failedRevisions=TRIED)
+REVERTED = manifest_of({"phase": "RolledBack"}, ready="True")
 
 POSSIBLE = {
     "nothing": (NOTHING, {"rollback"}),
+    "preparing": (manifest_of({"phase": "Preparing"}), GOING - {"promote-step"}),
+    "entering a step": (manifest_of({"phase": "Stepping"}), GOING - {"promote-step"}),
     "analyzing": (ANALYZING, GOING),
     "holding": (HOLDING, GOING),
+    "to be approved": (TO_BE_APPROVED, GOING),
     "paused": (PAUSED, GOING - {"pause"} | {"resume"}),
-    "paused in the spec": (PAUSED_IN_SPEC, GOING - {"pause"}),
-    "promoting": (PROMOTING, {"pause", "abort", "rollback"}),
-    "baking": (BAKING, {"pause", "abort", "rollback"}),
+    "paused in the spec": (PAUSED_IN_SPEC, {"pause", "abort", "rollback"}),
+    "promoting": (PROMOTING, GOING - {"promote-step"}),
+    "baking": (BAKING, GOING),
     "going back": (ROLLING_BACK, {"rollback"}),
-    "rolled back": (ROLLED_BACK, {"retry", "rollback"}),
+    "rolled back": (FAILED, {"retry", "rollback"}),
+    "reverted": (REVERTED, {"rollback"}),
 }
 
 
@@ -279,6 +295,53 @@ POSSIBLE = {
 def test_only_what_would_do_something_can_be_clicked(name):
     manifest, possible = POSSIBLE[name]
     assert possible_actions(manifest) == possible
+
+
+def run_of(phase, strategy, by, reason, *, has_failed):
+    since = {"since": "2026-01-01T00:00:00Z"}
+    rollout = {
+        "phase": phase,
+        "strategy": strategy,
+        **({"paused": {"by": by, **since}} if by else {}),
+        **({"holding": {"reason": reason, "message": "", **since}} if reason else {}),
+    }
+    return manifest_of(rollout, failedRevisions=TRIED if has_failed else [])
+
+
+RUNS = st.builds(
+    run_of,
+    st.sampled_from([phase.value for phase in RolloutPhase]),
+    st.sampled_from(["Canary", "BlueGreen", "HoldAndSwap", "Rolling"]),
+    st.sampled_from(["", *PausedBy]),
+    st.sampled_from(["", Waiting.AWAITING_APPROVAL, Waiting.TOO_FEW_REQUESTS]),
+    has_failed=st.booleans(),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(RUNS)
+def test_what_can_be_clicked_the_operator_does_and_what_cannot_it_would_not(manifest):
+    possible = possible_actions(manifest)
+    status = ModelServerStatus.model_validate_json(json.dumps(manifest["status"]))
+    for action in scripts().actions:
+        changed = changed_by(action, manifest, revision=STABLE)
+        after = commanded(status, Sight(now=NOW), wish(changed["metadata"]["annotations"][COMMAND]))
+        if action in possible:
+            assert after.last_command.result is CommandResult.DONE, after.last_command.message
+        else:
+            assert after.model_copy(update={"last_command": None}) == status
+
+
+def wish(command):
+    known = frozenset({STABLE, CANARY})
+    return Wish(
+        generation=2,
+        target=CANARY,
+        replicas=2,
+        rollout=RolloutSpec(),
+        command=command,
+        known_revisions=known,
+    )
 
 
 def test_a_rolling_takeover_knows_no_commands_but_the_way_back():
@@ -334,10 +397,15 @@ def test_a_token_comes_again_only_for_the_same_look():
     assert first == again != other
 
 
-@pytest.mark.parametrize("action", [name for name in COMMANDS if name != "rollback"])
+@pytest.mark.parametrize("action", ["pause", "resume", "promote-step", "promote-full", "abort"])
 def test_an_action_without_a_rollout_says_that_there_is_none(action):
     with pytest.raises(Exception, match="there is no rollout to"):
         changed_by(action, NOTHING)
+
+
+def test_retrying_needs_a_revision():
+    with pytest.raises(Exception, match="there is no revision to retry"):
+        changed_by("retry", never_looked_at().manifest)
 
 
 def test_going_back_needs_to_know_where_to():

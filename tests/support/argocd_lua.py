@@ -4,6 +4,7 @@ Argo CD opens the base, package and table libraries, and hands in `obj` and `act
 script that needs `string` works in every other Lua and fails there.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class Scripts:
     actions: dict[str, str]
 
 
+@functools.cache
 def scripts() -> Scripts:
     data = yaml.safe_load(CONFIG_MAP.read_text())["data"]
     assert set(data) == {HEALTH, ACTIONS}
@@ -68,6 +70,7 @@ def run(script: str, manifest: Manifest, parameters: dict[str, str] | None = Non
     return _from_lua(lua.execute(script), manifest)
 
 
+@functools.cache
 def _interpreter() -> lua51.LuaRuntime:
     lua = lua51.LuaRuntime(register_eval=False, register_builtins=False)
     lua.execute('debug.setmetatable("", nil)')  # ("x"):upper() is string.upper in disguise
