@@ -1,7 +1,7 @@
 """What was counted since the last look, and what the gates make of it."""
 
 from collections.abc import Iterable
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 
 from modelserver_operator.apis.rollout import WHOLE, RolloutSpec
 from modelserver_operator.apis.rollout_status import (
@@ -154,7 +154,9 @@ def _slow_above(edges: Edges | None) -> dict[GateName, float]:
 
 
 def _reading(stored: SourceCounts) -> Reading:
-    return Reading(source=stored.source, revision=stored.revision, counts=Counts(*stored.counts))
+    names = (one.name for one in fields(Counts))
+    counts = Counts(**dict(zip(names, stored.counts, strict=False)))
+    return Reading(source=stored.source, revision=stored.revision, counts=counts)
 
 
 def _stored(readings: Iterable[Reading]) -> tuple[SourceCounts, ...]:

@@ -8,7 +8,10 @@ from modelserver_operator.rollout.reasons import Waiting
 from modelserver_operator.rollout.scene import Scene
 
 # Strategies that divide traffic or hold it, which needs somebody to do it.
-_ROUTED = {Strategy.CANARY, Strategy.HOLD_AND_SWAP}
+_ROUTED = frozenset({Strategy.CANARY, Strategy.HOLD_AND_SWAP})
+
+# Until a router's pods have started, and kubelets have brought the route to them.
+USUAL_SECONDS = 30
 
 
 def noticed(scene: Scene) -> Rollout:
@@ -73,17 +76,22 @@ def route_missing(scene: Scene) -> Rollout | None:
 
 
 def _unconfirmed(scene: Scene) -> Rollout:
-    route, router = scene.sight.route, scene.sight.router
-    if route.refusal:
-        return scene.held(Waiting.ROUTE_NOT_ACCEPTED, f"the route is not accepted: {route.refusal}")
+    run, router = scene.run, scene.sight.router
+    if scene.sight.route.refusal:
+        refusal = f"the route is not accepted: {scene.sight.route.refusal}"
+        return scene.held(Waiting.ROUTE_NOT_ACCEPTED, refusal)
     if scene.wish.router is Router.GATEWAY and not is_router_ready(scene):
-        return scene.held(
-            Waiting.ROUTER_NOT_READY,
-            f"the router's pods must be ready before traffic may move; {router.ready} of"
-            f" {router.wanted} are",
-        )
-    return scene.held(
-        Waiting.ROUTE_NOT_CONFIRMED,
-        f"not every router has said yet that {scene.run.weights.intended} % of the traffic goes to"
-        f" revision {scene.run.to}",
+        found = f"{router.ready} of {router.wanted} are"
+        message = f"the router's pods must be ready before traffic may move; {found}"
+        return _waited(scene, Waiting.ROUTER_NOT_READY, message)
+    message = (
+        f"not every router has said yet that {run.weights.intended} % of the traffic goes to"
+        f" revision {run.to}"
     )
+    return _waited(scene, Waiting.ROUTE_NOT_CONFIRMED, message)
+
+
+def _waited(scene: Scene, reason: Waiting, message: str) -> Rollout:
+    """Routers take a few seconds; only what takes longer is worth to be told as missing."""
+    waited = clocks.seconds_since(scene.run.phase_since, scene.now)
+    return scene.held(reason, message) if waited >= USUAL_SECONDS else scene.told(message)
