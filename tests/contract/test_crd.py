@@ -194,7 +194,8 @@ def test_columns_tell_a_person_what_is_going_on():
     columns = crd()["spec"]["versions"][0]["additionalPrinterColumns"]
     shown = [one["name"].upper() for one in columns if not one.get("priority")]
     wide = [one["name"].upper() for one in columns if one.get("priority")]
-    assert shown == ["READY", "STATUS", "REPLICAS", "REVISION", "URL", "AGE"]
+    rollout = ["ROLLOUT", "CANARY%"]
+    assert shown == ["READY", "STATUS", "REPLICAS", "REVISION", *rollout, "URL", "AGE"]
     assert wide == ["MODEL", "MESSAGE"]
 
 

@@ -49,7 +49,8 @@ def test_the_openai_client_streams_the_same_answer(client, quickstart):
 
 def test_kubectl_get_shows_the_columns(module_servers, quickstart):
     header, row = module_servers.run("get", "msrv", quickstart).splitlines()
-    assert header.split() == ["NAME", "READY", "STATUS", "REPLICAS", "REVISION", "URL", "AGE"]
+    about = ["READY", "STATUS", "REPLICAS", "REVISION", "ROLLOUT", "CANARY%"]
+    assert header.split() == ["NAME", *about, "URL", "AGE"]
     assert row.split()[:2] == [quickstart, "True"]
 
 

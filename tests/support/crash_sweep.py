@@ -6,13 +6,14 @@
     life 3       ...                            before another write, and so on
 
 Each phase must end as it did in the reference life: same children, same spec and status but for
-uids and times. A lane is a namespace with an operator of its own; lanes work side by side.
+uids and times. A lane is a namespace with an operator of its own; lanes work side by side. What
+happens in a life is its story.
 """
 
 import json
 import re
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,6 @@ from support.servers import Servers, unpinned
 from support.snapshot import difference
 from support.waiting import wait_until
 
-ENDS_IN_SECONDS = 90
 QUIET_SECONDS = 2.0
 TRIES = 3  # how often status is written varies a little, so that a life can lack its point
 SIDES: tuple[Side, ...] = ("before", "after")
@@ -115,12 +115,39 @@ def signature(request: ApiRequest, name: str) -> str:
     return f"{request.verb} {request.target} {_JOB.sub('NAME-resolve', target)}".strip()
 
 
+def _whole(end: Manifest) -> Manifest:
+    return end
+
+
+def _nothing_wrong(_lane: "Lane", _name: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What happens in every life.
+
+    `comparable` leaves out of an end what follows from the pace; `problem` says in a sentence what
+    else was wrong with a life that ended well.
+    """
+
+    phases: Mapping[str, Callable[[Servers, str], None]]
+    settings: Mapping[str, str]
+    comparable: Callable[[Manifest], Manifest] = _whole
+    problem: Callable[["Lane", str], str] = _nothing_wrong
+    ends_in_seconds: float = 90
+
+
+LIFE = Story(phases=PHASES, settings=SETTINGS)
+
+
 @dataclass(slots=True)
 class Lane:
     """A namespace and an operator that watches only this namespace."""
 
     servers: Servers
     operator: OperatorProcess
+    story: Story = LIFE
     names: Iterator[int] = field(default_factory=count)
 
     @property
@@ -132,11 +159,11 @@ class Lane:
 
     def reference(self) -> dict[str, Reference]:
         name = self.new_name()
-        return {phase: self._undisturbed(phase, name) for phase in PHASES}
+        return {phase: self._undisturbed(phase, name) for phase in self.story.phases}
 
     def _undisturbed(self, phase: str, name: str) -> Reference:
         seen = len(self.proxy.seen)
-        PHASES[phase](self.servers, name)
+        self.story.phases[phase](self.servers, name)
         self._wait_for_rest(phase, name)
         writes = tuple(signature(write.request, name) for write in self.proxy.writes(seen))
         return Reference(writes=writes, end=self._snapshot(name))
@@ -144,14 +171,15 @@ class Lane:
     def _snapshot(self, name: str) -> Manifest:
         """Network policies name the operator's namespace, which is another one in every lane."""
         text = json.dumps(self.servers.snapshot(name))
-        return json.loads(text.replace(self.operator.installation.namespace, "OPERATOR"))
+        end = json.loads(text.replace(self.operator.installation.namespace, "OPERATOR"))
+        return self.story.comparable(end)
 
     def _wait_for_rest(self, phase: str, name: str) -> None:
         """The phase has reached its end, and nothing was written for a while."""
         if phase == "delete":
             self.servers.wait_gone(name)
         else:
-            self.servers.wait_settled(name)
+            self.servers.wait_settled(name, timeout=self.story.ends_in_seconds)
         last = -1
 
         def is_quiet() -> bool:
@@ -167,7 +195,7 @@ class Lane:
         for phase, known in reference.items():
             point = points.get(phase)
             kill = self._aim(point, name) if point else None
-            PHASES[phase](self.servers, name)
+            self.story.phases[phase](self.servers, name)
             problem = self._end(name, kill, known)
             self.proxy.spare()
             if point and kill:
@@ -191,11 +219,11 @@ class Lane:
             return self._is_past(kill) and not self._differences(name, known)
 
         try:
-            wait_until(is_over, timeout=ENDS_IN_SECONDS, what="the end", interval=0.1)
+            wait_until(is_over, timeout=self.story.ends_in_seconds, what="the end", interval=0.1)
         except AssertionError:
             found = self._differences(name, known)
             return "; ".join(found)[:2000] or "the end came, but was not recognised"
-        return ""
+        return self.story.problem(self, name)
 
     def _differences(self, name: str, known: Reference) -> list[str]:
         return difference(known.end, self._snapshot(name))
@@ -214,19 +242,24 @@ class Lane:
 
 @contextmanager
 def open_lane(
-    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, namespace: str
+    cluster: Cluster,
+    kube: Kube,
+    manifests: list[Manifest],
+    folder: Path,
+    namespace: str,
+    story: Story = LIFE,
 ) -> Iterator[Lane]:
     home = f"{namespace}-operator"
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     installation = Installation.make(kube, manifests, home)
     with FaultProxy(cluster.url, ca_file=cluster.ca_file) as proxy:
-        settings = SETTINGS | {"NAMESPACES": namespace}
+        settings = {**story.settings, "NAMESPACES": namespace}
         operator = OperatorProcess(
             installation, proxy, folder, identity=namespace, settings=settings
         )
         try:
             operator.start()
-            yield Lane(Servers(kube, namespace), operator)
+            yield Lane(Servers(kube, namespace), operator, story)
         finally:
             if operator.is_running:
                 operator.kill()
@@ -260,7 +293,7 @@ class Sweep:
 
 def lives_through(points: Iterable[Point]) -> list[Life]:
     """As few lives as there are points in the phase that has most."""
-    by_phase: dict[str, list[Point]] = {phase: [] for phase in PHASES}
+    by_phase: dict[str, list[Point]] = defaultdict(list)
     for point in points:
         by_phase[point.phase].append(point)
     return [
@@ -307,10 +340,15 @@ def _live_all(
 
 @contextmanager
 def open_lanes(
-    cluster: Cluster, kube: Kube, manifests: list[Manifest], folder: Path, namespaces: list[str]
+    cluster: Cluster,
+    kube: Kube,
+    manifests: list[Manifest],
+    folder: Path,
+    namespaces: list[str],
+    story: Story = LIFE,
 ) -> Iterator[list[Lane]]:
     with ExitStack() as stack:
         yield [
-            stack.enter_context(open_lane(cluster, kube, manifests, folder, namespace))
+            stack.enter_context(open_lane(cluster, kube, manifests, folder, namespace, story))
             for namespace in namespaces
         ]

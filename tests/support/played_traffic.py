@@ -105,6 +105,17 @@ class Traffic:
         self.deaf: set[str] = set()
         self.idle: set[str] = set()
 
+    def answered(self, namespace: str, server: str, revision: str) -> int:
+        """Requests that the routers of a server have counted of a revision, those gone too."""
+        of_server = [
+            played.counted[revision].requests
+            for played in list(self._pods.values())
+            if played.pod["metadata"]["namespace"] == namespace
+            and self._server_of(played) == server
+            and _is_router(played.pod)
+        ]
+        return int(sum(of_server))
+
     # -- addresses -----------------------------------------------------------------------------
 
     def _status_of(self, pod: Pod) -> Status:
@@ -150,7 +161,7 @@ class Traffic:
 
     async def _router(self, request: web.BaseRequest) -> web.Response:
         played = self._asked(request)
-        if played is None or played.pod["metadata"]["labels"].get(ROLE_LABEL) != "router":
+        if played is None or not _is_router(played.pod):
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         await self._renew_route(played)
         if self._server_of(played) not in self.idle:
@@ -202,6 +213,10 @@ class Traffic:
         if self._server_of(played) not in self.idle:
             counted.add(self.requests, self.behaviours.get(revision, Behaviour()))
         return web.Response(text=_metrics(counted, played.began))
+
+
+def _is_router(pod: Pod) -> bool:
+    return pod["metadata"]["labels"].get(ROLE_LABEL) == "router"
 
 
 def _metrics(counted: Counted, began: datetime) -> str:

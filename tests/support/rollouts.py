@@ -149,20 +149,20 @@ class Play:
         return root["spec"]["selector"]
 
 
-def reports(proxy: FaultProxy, namespace: str) -> list[Manifest]:
+def reports(proxy: FaultProxy, namespace: str, name: str = "chat") -> list[Manifest]:
     """Every status that an operator wrote and the API server took, in order."""
     return [
         json.loads(seen.body)["status"]
         for seen in proxy.writes(namespace=namespace)
-        if seen.request.resource == "modelservers" and seen.succeeded
+        if (seen.request.resource, seen.request.name) == ("modelservers", name) and seen.succeeded
     ]
 
 
-def intended_weights(proxy: FaultProxy, namespace: str) -> list[int]:
+def intended_weights(proxy: FaultProxy, namespace: str, name: str = "chat") -> list[int]:
     """Of the new revision, each time that it changed."""
     weights = [
         report["rollout"]["weights"].get("intended", 0)
-        for report in reports(proxy, namespace)
+        for report in reports(proxy, namespace, name)
         if "weights" in report.get("rollout", {})
     ]
     return [weight for weight, _ in itertools.groupby(weights)]

@@ -35,6 +35,13 @@ COLUMNS = (
     _column("Status", "string", f"{_READY}.reason", "Why, in one word"),
     _column("Replicas", "integer", ".status.readyReplicas", "Pods that are ready"),
     _column("Revision", "string", ".status.servingRevision", "The revision that serves"),
+    _column("Rollout", "string", ".status.rollout.phase", "How far the change of revision is"),
+    _column(
+        "Canary%",
+        "integer",
+        ".status.rollout.weights.intended",
+        "How much of the traffic the new revision shall get",
+    ),
     _column("URL", "string", ".status.url", "Where clients in the cluster send requests"),
     _column("Age", "date", ".metadata.creationTimestamp", "When it was created"),
     _column("Model", "string", ".spec.model.uri", "The model", wide=True),

@@ -101,8 +101,14 @@ def _rollout(situation: Situation, decided: Next) -> Rollout | None:
     run = decided.status.rollout
     if run is not None and is_going_on(run):
         return run
-    is_ended = run is not None and run.is_decided_by_evidence
-    return rollout_of(situation) or (run if is_ended else None)
+    if run is not None and run.is_decided_by_evidence and _is_about(run, situation):
+        return run
+    return rollout_of(situation)
+
+
+def _is_about(run: Rollout, situation: Situation) -> bool:
+    """It ended with what serves now, and nothing else is on its way."""
+    return situation.target in {run.from_, run.to} and not situation.is_rolling
 
 
 def _failed(situation: Situation, status: ModelServerStatus) -> FailedRevision | None:
@@ -255,9 +261,16 @@ def _as_written(status: ModelServerStatus) -> Manifest:
     """Without what is not known: an absent field reads better than an empty one."""
     dumped: Manifest = status.model_dump(mode="json", by_alias=True)
     if status.rollout is not None:
-        run = status.rollout.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        dumped["rollout"] = run
+        dumped["rollout"] = _run_as_written(status.rollout)
     return _without_empty(dumped)
+
+
+def _run_as_written(run: Rollout) -> Manifest:
+    """Without the many fields that mean nothing yet; weights are told even where they are 0."""
+    dumped: Manifest = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if run.is_decided_by_evidence:
+        dumped["weights"] = run.weights.model_dump(mode="json", by_alias=True)
+    return dumped
 
 
 def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
