@@ -15,16 +15,13 @@ _HALVINGS = 50  # until the interval is as fine as a float
 
 def lower_bound(bad: int, requests: int, *, risk: float) -> float:
     """The smallest rate that is compatible with what was seen; 0 if nothing was."""
-    if not bad:
-        return 0.0
-    return _boundary(bad, requests, risk, outside=0.0)
+    bad = min(bad, requests)
+    return _boundary(bad, requests, risk, outside=0.0) if bad else 0.0
 
 
 def upper_bound(bad: int, requests: int, *, risk: float) -> float:
     """The largest rate that is compatible with what was seen; 1 if nothing was."""
-    if bad == requests:
-        return 1.0
-    return _boundary(bad, requests, risk, outside=1.0)
+    return _boundary(bad, requests, risk, outside=1.0) if bad < requests else 1.0
 
 
 def divergence(one: float, other: float) -> float:

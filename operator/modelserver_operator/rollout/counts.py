@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 # As many as are read of a revision, so that a status stays small.
 MOST_SOURCES = 8
-
-# A process's start is the boot time of its node plus ticks; the boot time moves by up to a second
-# while the node's clock is set.
-_SAME_START = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +76,7 @@ def growth_of(base: Iterable[Reading], now: Iterable[Reading], *, since: datetim
     """`since` is when `base` was read, or when the run began if nothing was read yet.
 
         in the base, grew              what it grew by
-        in the base, began anew        all of it
+        in the base, fell              all of it: it began anew
         new, began after `since`       all of it
         new, began before `since`      nothing: it may have been counted already
         in the base, not read now      nothing, and it stays in the base: when it is read again
@@ -102,13 +98,7 @@ def _new_counts(before: Reading | None, now: Reading, since: datetime) -> Counts
         has_begun_since = now.began is not None and now.began >= since
         return now.counts if has_begun_since else Counts()
     grown = now.counts - before.counts
-    return now.counts if grown.is_negative or _began_anew(before, now) else grown
-
-
-def _began_anew(before: Reading, now: Reading) -> bool:
-    if before.began is None or now.began is None:
-        return False
-    return now.began - before.began > _SAME_START
+    return now.counts if grown.is_negative else grown
 
 
 def _next_base(

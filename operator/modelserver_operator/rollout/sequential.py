@@ -184,7 +184,7 @@ def _likelihoods(tick: Tick, healthy: float) -> tuple[float, ...]:
     """The same where a healthy revision's rate has a known bound: the binomial itself."""
     if healthy >= 1:
         return (0.0,) * len(GRID)
-    good = tick.requests - tick.bad
+    good = max(tick.requests - tick.bad, 0)  # an answer may break a tick after it was counted
     gains = []
     for theta in GRID:
         rate = min(theta / _GRID_MARGIN * healthy, (1 + healthy) / 2)
