@@ -1,0 +1,1 @@
+"""Pure: from what is known to lines of text for a terminal or a pipe."""

@@ -1,0 +1,1 @@
+"""Pure: from objects of the cluster to what is shown of them."""
