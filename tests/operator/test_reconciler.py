@@ -74,7 +74,7 @@ class Desk:
     def __init__(self, **spec):
         self.api, self.caches = MemoryApi(), Caches()
         self.guard, self.probe, self.mounts = Guard(), Silent(), Rumours()
-        self.absorbed = []
+        self.absorbed, self.decided = [], []
         self.reconciler = Reconciler(
             self.api,
             self.caches,
@@ -85,6 +85,7 @@ class Desk:
             readings=Unheard(),
             clock=lambda: NOW,
             absorb=self.absorbed.append,
+            decided=self.decided.append,
         )
         self.server = self.store_server(spec)
 

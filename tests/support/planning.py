@@ -16,6 +16,7 @@ type Manifest = dict[str, Any]
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = OperatorConfig(runtime_image="registry.example/runtime:1")
+_REVISION = "modelserver.dev/revision"
 UID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -144,15 +145,14 @@ class World:
         }
 
     def make_all_ready(self) -> None:
-        for key, child in self.children.items():
-            if key.kind == "Deployment":
-                self.make_ready(child["metadata"]["labels"]["modelserver.dev/revision"])
+        for revision in self.revisions():
+            self.make_ready(revision)
 
     def revisions(self) -> set[str]:
         """Those that have a Deployment."""
-        prefix = f"{self.manifest['metadata']['name']}-"
-        names = (key.name for key in self.children if key.kind == "Deployment")
-        return {name.removeprefix(prefix) for name in names}
+        deployments = (one for key, one in self.children.items() if key.kind == "Deployment")
+        labels = (one["metadata"]["labels"] for one in deployments)
+        return {one[_REVISION] for one in labels if _REVISION in one}
 
     def root_revision(self) -> str:
         name = self.manifest["metadata"]["name"]

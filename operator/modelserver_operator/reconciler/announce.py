@@ -20,13 +20,22 @@ log = logging.getLogger(__name__)
 class Announcer:
     """An event that cannot be written is not worth a retry: the status says the same."""
 
-    def __init__(self, client: ApiClient, identity: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        identity: str,
+        clock: Callable[[], datetime],
+        decided: Callable[[str], None],
+    ) -> None:
         self._client = client
         self._identity = identity
         self._clock = clock
+        self._decided = decided
 
     async def announce(self, server: Manifest, old: Manifest, new: Reported) -> None:
         namespace = server["metadata"]["namespace"]
+        for said in new.said:
+            self._decided(said.reason)
         for event in (*events_of(old, new.status), *map(event_of, new.said)):
             try:
                 await self._client.create(EVENT, namespace, self._manifest(server, event))

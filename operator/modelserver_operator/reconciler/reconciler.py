@@ -74,7 +74,8 @@ NOTHING = Plan(target_revision="", serving_revision="")
 class Reconciler:
     """`clock` is the wall clock, for timestamps that users read.
 
-    `absorb` is told that everything which has happened to a server up to now will be looked at.
+    `absorb` is told that everything which has happened to a server up to now will be looked at;
+    `decided` of every step of a rollout that was stored, by the reason of its Event.
     """
 
     def __init__(  # noqa: PLR0913  where the whole shell meets
@@ -89,6 +90,7 @@ class Reconciler:
         readings: ReadingProbe,
         clock: Callable[[], datetime],
         absorb: Callable[[ObjectName], None],
+        decided: Callable[[str], None],
     ) -> None:
         self._client = client
         self._caches = caches
@@ -100,7 +102,7 @@ class Reconciler:
         self._clock = clock
         self._absorb = absorb
         self._applier = Applier(client, caches, guard)
-        self._announcer = Announcer(client, config.identity, clock)
+        self._announcer = Announcer(client, config.identity, clock, decided)
         self._progress_wanted: set[ObjectName] = set()
 
     async def reconcile(self, where: ObjectName) -> Verdict:

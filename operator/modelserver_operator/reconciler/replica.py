@@ -83,6 +83,7 @@ class Replica:
             readings=readings,
             clock=clock,
             absorb=self._queue.absorb,
+            decided=metrics.decided,
         )
         self._workers = Workers(
             self._queue, reconciler.reconcile, metrics, concurrency=config.concurrency
@@ -206,7 +207,15 @@ class Replica:
         gauges.add_labelled(
             "modelservers", "ModelServers by the reason of Ready.", ("reason",), self._states
         )
+        gauges.add_labelled(
+            "rollouts", "Changes of revision, by phase.", ("phase",), self._rollouts
+        )
         self._lag.show(gauges)
+
+    def _rollouts(self) -> list[Reading]:
+        manifests = map(self._caches.servers.get, self._caches.servers)
+        counted = Counter(phase for one in manifests if one and (phase := _rollout_phase(one)))
+        return [((phase,), count) for phase, count in counted.items()]
 
     def _states(self) -> list[Reading]:
         manifests = map(self._caches.servers.get, self._caches.servers)
@@ -224,6 +233,11 @@ def _leadership(
     )
     where = ObjectName(config.namespace, config.lease_name)
     return Leadership(client, where, identity=config.identity, terms=terms, wall_clock=clock)
+
+
+def _rollout_phase(server: Manifest) -> str:
+    rollout = (server.get("status") or {}).get("rollout") or {}
+    return str(rollout.get("phase", ""))
 
 
 def _ready_reason(server: Manifest) -> str:

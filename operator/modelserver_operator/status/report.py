@@ -107,7 +107,9 @@ def _rollout(situation: Situation, decided: Next) -> Rollout | None:
 
 
 def _is_about(run: Rollout, situation: Situation) -> bool:
-    """It ended with what serves now, and nothing else is on its way."""
+    """It ends just now, or it ended with what serves, and nothing else is on its way."""
+    if is_going_on(situation.server.status.rollout):
+        return True
     return situation.target in {run.from_, run.to} and not situation.is_rolling
 
 

@@ -49,6 +49,16 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._decisions = Counter(
+            f"{PREFIX}_rollout_decisions_total",
+            "Steps of rollouts that were stored, by the reason of their Event.",
+            ["reason"],
+            registry=self.registry,
+        )
+
+    def decided(self, reason: str) -> None:
+        self._decisions.labels(reason).inc()
+
     def request(self, *, verb: str, kind: str, code: int) -> None:
         self._requests.labels(verb, kind, str(code)).inc()
 
