@@ -6,6 +6,7 @@ import pytest
 
 from modelserver_operator.apis.rollout import Analysis, Gate, LatencyGate, Shadow
 from modelserver_operator.apis.rollout_status import GateOutcome, GateStatus
+from modelserver_operator.cluster.readings import router_answer
 from modelserver_operator.rollout.counts import Counts
 from modelserver_operator.rollout.gates import (
     GateName,
@@ -345,3 +346,11 @@ def test_the_longest_sentence_fits_the_status():
     gates, tests = run(Analysis(max_error_percent=1), growth, shadow=Shadow())
     for gate in stored_gates(gates, tests, judged(gates, tests, slow_above={"latency": 3600.0})):
         assert len(gate.message) <= 400
+
+
+def test_a_copy_without_a_good_answer_disagrees():
+    shadow = {"pairs": 40, "disagreed": 1, "failed": 10, "baselinePairs": 45, "baselineFailed": 5}
+    status = {"version": "1", "startedAt": "2026-11-21T10:00:00Z", "edgesSeconds": [1]}
+    copies = router_answer(json.dumps(status | {"shadow": shadow}).encode()).copies
+    assert (copies.pairs, copies.disagreed) == (50, 11)
+    assert (copies.baseline_pairs, copies.baseline_disagreed) == (50, 5)

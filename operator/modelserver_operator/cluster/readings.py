@@ -149,11 +149,13 @@ def _histogram(buckets: Any, edges: tuple[float, ...]) -> Histogram:
 
 
 def _copies(counted: Json) -> Copies:
+    """A copy that got no good answer, where the client did, disagrees."""
+    failed, baseline_failed = (_count(counted.get(one, 0)) for one in ("failed", "baselineFailed"))
     return Copies(
-        pairs=_count(counted.get("pairs", 0)),
-        disagreed=_count(counted.get("disagreed", 0)),
-        baseline_pairs=_count(counted.get("baselinePairs", 0)),
-        baseline_disagreed=_count(counted.get("baselineDisagreed", 0)),
+        pairs=_count(counted.get("pairs", 0)) + failed,
+        disagreed=_count(counted.get("disagreed", 0)) + failed,
+        baseline_pairs=_count(counted.get("baselinePairs", 0)) + baseline_failed,
+        baseline_disagreed=_count(counted.get("baselineDisagreed", 0)) + baseline_failed,
     )
 
 
