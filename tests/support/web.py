@@ -9,35 +9,42 @@ from typing import Any
 
 import httpx
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from modelserver_runtime.gateway.mirror import MirrorLimits
 from modelserver_runtime.gateway.route import Route, read_route
 from modelserver_runtime.gateway.router import Router
 
+LIMITS = MirrorLimits(max_concurrent=32, max_body_bytes=1 << 20, max_bytes=64 << 20)
 STABLE = "a1b2c3d4"
 CANARY = "d4e5f6a7"
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield
-
-
 @contextlib.asynccontextmanager
-async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
-    """The URL of an ASGI application."""
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The URL of an ASGI application; uvicorn's protocol without its server, which ends slowly."""
     config = uvicorn.Config(
-        app, port=port, http="httptools", lifespan="off", log_config=None, access_log=False
+        app, lifespan="off", log_config=None, access_log=False, proxy_headers=False
     )
-    server = _Server(config)
-    config.timeout_graceful_shutdown = 1
-    task = asyncio.ensure_future(server.serve())
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+
+    def connect() -> HttpToolsProtocol:
+        return HttpToolsProtocol(config=config, server_state=state, app_state={})
+
+    server = await loop.create_server(connect, "127.0.0.1", 0)
     try:
-        await until(lambda: server.started or task.done())
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in list(state.tasks):
+            task.cancel()
+        await until(lambda: not state.connections and not state.tasks)
+        await server.wait_closed()
 
 
 async def until(look: Callable[[], Any], seconds: float = 60) -> Any:
@@ -161,19 +168,23 @@ class World:
     def follow(self, weight: int = 0, **more: Any) -> None:
         self.router.follow(route(self.stable_url, self.canary_url, weight, **more))
 
+    @property
+    def shadow(self) -> Any:
+        return self.router.tally.shadow
+
     def counts(self, revision: str) -> Any:
         return self.router.tally.of_revision(revision)
 
 
 @contextlib.asynccontextmanager
-async def world(stable: Any, canary: Any) -> AsyncIterator[World]:
+async def world(stable: Any, canary: Any, limits: MirrorLimits = LIMITS) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
         start = stack.enter_async_context
         urls = {
             "stable_url": await start(serving(stable)),
             "canary_url": await start(serving(canary)),
         }
-        router = Router(time.monotonic)
+        router = Router(time.monotonic, limits)
         url = await start(serving(router))
         client = await start(httpx.AsyncClient(base_url=url, timeout=60))
         made = World(router, url, client, **urls)

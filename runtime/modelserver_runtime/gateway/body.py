@@ -21,6 +21,10 @@ class Body:
         self._ahead: list[bytes] = []
         self.has_more = True
 
+    @property
+    def ahead_bytes(self) -> int:
+        return sum(map(len, self._ahead))
+
     async def read(self) -> bytes:
         """The next part, straight from the connection."""
         message = await self._receive()

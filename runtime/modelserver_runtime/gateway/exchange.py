@@ -1,11 +1,15 @@
-"""One request: is there a way, who answers it, and what is said when nobody does."""
+"""One request: whether it waits, who answers it, and what is said when nobody does."""
 
 import logging
+from typing import Protocol
 
 from modelserver_runtime.errors import UpstreamFailure, UpstreamSilent, UpstreamUnreachable
 from modelserver_runtime.gateway.body import Body, ClientGone, Receive, Send
 from modelserver_runtime.gateway.choice import Asker
-from modelserver_runtime.gateway.passing import Passing, Surroundings
+from modelserver_runtime.gateway.hold import Holder
+from modelserver_runtime.gateway.mirror import Mirroring
+from modelserver_runtime.gateway.passing import Passing, Way
+from modelserver_runtime.gateway.passing import Surroundings as PassingSurroundings
 from modelserver_runtime.gateway.refusal import Answer, Refused, send_refusal
 from modelserver_runtime.gateway.request import Request
 
@@ -21,6 +25,14 @@ _NO_ROUTE = Answer(
 )
 
 
+class Surroundings(PassingSurroundings, Protocol):
+    """What an exchange needs of the router."""
+
+    way: Way | None
+    holder: Holder
+    mirroring: Mirroring
+
+
 class Exchange:
     def __init__(self, router: Surroundings, request: Request, send: Send) -> None:
         self._router = router
@@ -31,19 +43,30 @@ class Exchange:
         body = Body(receive)
         try:
             await body.read_ahead()
-            await self._answer(body)
+            if self._router.holder.is_needed:
+                await self._wait_and_pass(body)
+            else:
+                await self._pass(body)
         except ClientGone:
             self._router.tally.clients_gone += 1
         except Refused as refused:
             await self._refuse(refused.answer)
 
-    async def _answer(self, body: Body) -> None:
+    async def _wait_and_pass(self, body: Body) -> None:
+        await self._router.holder.wait(self._request, body)
+        try:
+            await self._pass(body)
+        finally:
+            self._router.holder.done()
+
+    async def _pass(self, body: Body) -> None:
         way = self._router.way
         if way is None:
             raise Refused(_NO_ROUTE)
         asker = Asker(headers=self._request.headers, address=self._request.peer)
         choice = way.chooser.choose(asker)
         passing = Passing(self._router, way, choice, self._request, self._send)
+        passing.recording = self._router.mirroring.record(way, choice, self._request)
         try:
             await passing.run(body)
         except UpstreamFailure as failure:
@@ -52,6 +75,15 @@ class Exchange:
             # client does not take it for a whole one.
             if not passing.status:
                 await self._refuse(_answer_to(failure))
+        finally:
+            self._compare(way, passing)
+
+    def _compare(self, way: Way, passing: Passing) -> None:
+        if passing.recording is None:
+            return
+        if not passing.is_complete:
+            passing.recording.give_up("notAnswered")
+        self._router.mirroring.finish(way, self._request, passing.recording)
 
     async def _refuse(self, answer: Answer) -> None:
         self._router.tally.refused[answer.code] += 1

@@ -96,6 +96,9 @@ class RouterCollector(Collector):
         tally = self._router.tally
         yield _by("refused", "Requests that no revision got, by why", "reason", tally.refused)
         yield _by("route_reads", "Times that the route's file had changed", "result", tally.reloads)
+        holder = self._router.holder
+        yield _gauge("held_requests", "Requests that wait for a revision", holder.requests)
+        yield _gauge("held_bytes", "Memory that waiting requests take", holder.held_bytes)
         yield _gauge("route_valid", "1 if the file's route is followed", not self._problem)
         yield _one("clients_gone", "Clients that left before their answer", tally.clients_gone)
         weights = GaugeMetricFamily(

@@ -20,12 +20,13 @@ from modelserver_runtime.gateway.choice import Choice, Chooser
 from modelserver_runtime.gateway.counts import Counts, Tally
 from modelserver_runtime.gateway.meter import Meter
 from modelserver_runtime.gateway.pool import Clock, Pool
+from modelserver_runtime.gateway.recording import Recording
 from modelserver_runtime.gateway.request import LAST_CHUNK, Request, chunk_of
 from modelserver_runtime.gateway.route import Route
 from modelserver_runtime.gateway.upstream import Connection, Head
 
 # The pods end a request after the same time, and their answer says more than ours.
-_GRACE_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 # Each connection may meet another pod of the Service.
 _TRIES_OF_STABLE = 3
 
@@ -44,7 +45,6 @@ class Surroundings(Protocol):
 
     clock: Clock
     tally: Tally
-    way: Way | None
     is_draining: bool
 
 
@@ -58,12 +58,14 @@ class Passing:
         self._request = request
         self._send = send
         self._counts = self._counts_of(choice)
-        self._timeout = way.route.timeout_seconds + _GRACE_SECONDS
+        self._timeout = way.route.timeout_seconds + GRACE_SECONDS
         self._revision = choice.revision
         self._connection: Connection | None = None
         self._inbound: asyncio.Task[None] | None = None
         self._is_sent = False
         self.status = 0
+        self.is_complete = False
+        self.recording: Recording | None = None
 
     def _counts_of(self, choice: Choice) -> Counts:
         tally = self._router.tally
@@ -74,7 +76,10 @@ class Passing:
     async def run(self, body: Body) -> None:
         """Raises UpstreamFailure; if `status` is 0 then, the client was told nothing yet."""
         began = self._router.clock()
-        content = self._request.content(body.take_ahead(), is_whole=not body.has_more)
+        first = body.take_ahead()
+        content = self._request.content(first, is_whole=not body.has_more)
+        if self.recording is not None:
+            self.recording.note_request(first)
         self._counts.in_flight += 1
         try:
             connection, head = await self._head(content, body)
@@ -152,6 +157,8 @@ class Passing:
         try:
             while body.has_more:
                 part = await body.read()
+                if self.recording is not None:
+                    self.recording.note_request(part)
                 connection.write(chunk_of(part) if self._request.is_chunked else part)
                 if not body.has_more and self._request.is_chunked:
                     connection.write(LAST_CHUNK)
@@ -164,7 +171,7 @@ class Passing:
     # -- back ------------------------------------------------------------------------------------
 
     async def _relay(self, connection: Connection, head: Head, began: float) -> None:
-        self._note(head.status)
+        self._note(head)
         is_stream = headers.is_event_stream(head.headers)
         meter = Meter(self._counts, self._router.clock, began, is_stream=is_stream)
         sent = self._headers(head)
@@ -174,21 +181,26 @@ class Passing:
             chunk = await connection.chunk(self._timeout)
             is_last = connection.is_finished
             meter.pass_by(chunk)
+            if self.recording is not None:
+                self.recording.note_answer(chunk)
             if is_last:
                 self._finish(meter)
-                self._end()
             message = {"type": "http.response.body", "body": chunk, "more_body": not is_last}
             await self._send(message)
 
-    def _note(self, status: int) -> None:
-        self.status = status
+    def _note(self, head: Head) -> None:
+        self.status = head.status
         if not self._has_fallen_back:
-            self._counts.note_answer(status)
+            self._counts.note_answer(head.status)
+        if self.recording is not None:
+            self.recording.head = head
 
     def _finish(self, meter: Meter) -> None:
         """A time that another revision took says nothing about this one."""
+        self.is_complete = True
         if not self._has_fallen_back:
             meter.finish()
+        self._end()
 
     def _headers(self, head: Head) -> list[tuple[bytes, bytes]]:
         identity = self._request.identity

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 from modelserver_runtime.errors import UpstreamUnreachable
 from modelserver_runtime.gateway.upstream import Connection
@@ -73,4 +72,4 @@ class Pool:
             reason = getattr(error, "strerror", None) or str(error)
             reason = reason or f"no answer within {_CONNECT_SECONDS:g} s"
             raise UpstreamUnreachable(f"{host}:{port} cannot be reached: {reason}") from error
-        return cast("Connection", protocol)
+        return protocol

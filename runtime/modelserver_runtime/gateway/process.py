@@ -22,6 +22,7 @@ import uvloop
 
 from modelserver_runtime.gateway.admin import Admin
 from modelserver_runtime.gateway.metrics import renderer
+from modelserver_runtime.gateway.mirror import MirrorLimits
 from modelserver_runtime.gateway.route_file import RouteFile
 from modelserver_runtime.gateway.router import Router
 from modelserver_runtime.gateway.status import Status
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _KEEP_ALIVE_SECONDS = 75
 _SIGNAL_EXIT_BASE = 128
 _ADMIN_DRAIN_SECONDS = 1.0
+_REFUSAL_SECONDS = 1.0
 _BACKLOG = 2048
 
 type Say = Callable[[str], None]
@@ -86,7 +88,7 @@ class _Process:
         self._say = say
         self._stop = asyncio.Event()
         self._signal: signal.Signals | None = None
-        self._router = Router(time.monotonic)  # noqa: TID251  the shell reads the clock
+        self._router = Router(time.monotonic, _limits(settings))  # noqa: TID251  the shell's clock
         self._route_file = RouteFile(path, self._router.follow, self._router.tally)
 
     async def run(self, listening: socket.socket, admin_listening: socket.socket) -> None:
@@ -124,7 +126,19 @@ class _Process:
         self._say(f"Draining for at most {total:.0f} s; a second signal ends at once")
         await asyncio.wait({serving}, timeout=lame_duck)
         clients.end(total - lame_duck)
+        # Who still waits for a revision has the rest of the time, but for that of its refusal.
+        await asyncio.wait({serving}, timeout=max(0.0, total - lame_duck - _REFUSAL_SECONDS))
+        self._router.holder.refuse_all()
         await asyncio.wait({serving})
+        self._router.close()
+
+
+def _limits(settings: Settings) -> MirrorLimits:
+    return MirrorLimits(
+        max_concurrent=settings.shadow_max_concurrent,
+        max_body_bytes=settings.shadow_max_body_bytes,
+        max_bytes=settings.shadow_max_bytes,
+    )
 
 
 def _url(listening: socket.socket) -> str:

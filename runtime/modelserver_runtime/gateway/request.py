@@ -5,6 +5,7 @@ from typing import Self
 
 from modelserver_runtime.gateway import headers
 from modelserver_runtime.gateway.body import Scope
+from modelserver_runtime.gateway.headers import RawHeaders
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # RFC 9110 8.6: these say their length also when it is 0.
@@ -19,9 +20,10 @@ class Request:
     method: str
     path: str
     target: bytes
-    headers: headers.RawHeaders
+    headers: RawHeaders
     peer: str
     identity: bytes
+    added: RawHeaders = ()  # what the router itself says
 
     @classmethod
     def of(cls, scope: Scope) -> Self:
@@ -53,6 +55,7 @@ class Request:
         if length is None and is_whole and (first or self.method in _METHODS_WITH_BODY):
             length = len(first)
         passed = headers.requested(self.headers, peer=self.peer, identity=self.identity)
+        passed += self.added
         if length is not None:
             passed.append((b"content-length", b"%d" % length))
         elif not is_whole:

@@ -6,6 +6,8 @@ from modelserver_runtime.gateway.body import Receive, Scope, Send
 from modelserver_runtime.gateway.choice import Chooser
 from modelserver_runtime.gateway.counts import Tally
 from modelserver_runtime.gateway.exchange import Exchange
+from modelserver_runtime.gateway.hold import Holder
+from modelserver_runtime.gateway.mirror import Mirroring, MirrorLimits
 from modelserver_runtime.gateway.passing import Way
 from modelserver_runtime.gateway.pool import Clock, Pool
 from modelserver_runtime.gateway.request import Request
@@ -15,12 +17,14 @@ from modelserver_runtime.gateway.route import Route
 class Router:
     """An ASGI application."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, limits: MirrorLimits) -> None:
         self.clock = clock
         self.tally = Tally()
         self.way: Way | None = None
         self.is_draining = False
         self._random = random.Random()  # noqa: S311  divides traffic
+        self.holder = Holder(clock)
+        self.mirroring = Mirroring(limits, self.tally.shadow, self._random)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -32,6 +36,9 @@ class Router:
         pools = {name: self._pool(name, target.address) for name, target in route.revisions.items()}
         chooser = Chooser(route, self._random, before.chooser if before else None)
         self.way = Way(route=route, chooser=chooser, pools=pools)
+        self.mirroring.follow(route.mirror)
+        # After the way is there: who waited goes it at once.
+        self.holder.follow(route.hold)
         for revision in route.revisions:
             self.tally.of_revision(revision)
         for experiment in route.experiments:
@@ -45,6 +52,7 @@ class Router:
         return known if known and known.address == address else Pool(address, self.clock)
 
     def close(self) -> None:
-        """Idle connections; after the last request."""
+        """After the last request."""
+        self.mirroring.close()
         for pool in self.way.pools.values() if self.way else ():
             pool.close()

@@ -28,6 +28,10 @@ class Status:
             "version": way.route.version if way else "",
             "startedAt": self.started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "routeProblem": self.route_file.problem,
+            "held": {
+                "requests": self.router.holder.requests,
+                "bytes": self.router.holder.held_bytes,
+            },
             "edgesSeconds": EDGES_SECONDS,
             "revisions": {name: one.as_json() for name, one in tally.revisions.items()},
             "experiments": {name: one.as_json() for name, one in tally.experiments.items()},
