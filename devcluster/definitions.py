@@ -95,9 +95,12 @@ def definitions(name: BundleName) -> list[Manifest]:
     return found
 
 
-def install_definitions(cluster: Cluster, names: Sequence[BundleName]) -> None:
-    """Returns when the API server serves all of them."""
-    manifests = [one for name in names for one in definitions(name)]
+def install_definitions(
+    cluster: Cluster, names: Sequence[BundleName], *, kinds: Sequence[str] = ()
+) -> None:
+    """Returns when the API server serves all of them; `kinds` are all that is wanted, if given."""
+    found = (one for name in names for one in definitions(name))
+    manifests = [one for one in found if not kinds or one["spec"]["names"]["kind"] in kinds]
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     _kubectl(cluster, *_APPLY, "-f", "-", stdin=everything)
     made = [f"customresourcedefinition/{one['metadata']['name']}" for one in manifests]

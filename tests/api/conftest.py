@@ -25,7 +25,9 @@ from pathlib import Path
 
 import pytest
 
+from devcluster import definitions
 from devcluster.api import Cluster, Mode, api_cluster, up
+from devcluster.definitions import BundleName
 from support.audit import AuditLog
 from support.fault_proxy import FaultProxy
 from support.installation import Installation, install_definitions
@@ -36,6 +38,10 @@ from support.servers import Servers
 from support.stage import Stage
 
 OPERATOR_NAMESPACE = "modelserver-system"
+
+# The operator finds these wherever it runs here; tests/api/test_optional_kinds.py takes them away.
+ROUTES = (BundleName.ISTIO, BundleName.GATEWAY_API)
+OF_ROUTES = ("DestinationRule", "VirtualService", "HTTPRoute")
 
 # No node has to learn of new endpoints here, so the pods of an old revision may go soon.
 FASTER = {"SETTLE_SECONDS": "1"}
@@ -54,6 +60,7 @@ def cluster() -> Iterator[Cluster]:
     with api_cluster(name) as made:
         with Kube.admin_of(made) as admin:
             install_definitions(admin, render(made.kubectl))
+        definitions.install_definitions(made, ROUTES, kinds=OF_ROUTES)
         yield up(name, mode=Mode.API_ONLY, controllers=True)
 
 

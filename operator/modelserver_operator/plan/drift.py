@@ -63,8 +63,9 @@ _ATOMIC_MAPS = {"selector", "matchLabels", "podSelector", "namespaceSelector", "
 
 _LIST_KEYS = ("name", "mountPath", "containerPort", "topologyKey")
 
-# Lists whose items have names and an order that matters: the first rule that matches decides.
-_ORDERED_LISTS = {"http"}
+# Of routes: the first rule that matches decides, so their order matters, though they have names.
+# Who has changed one manages the whole list, and what was put into a rule is seen nowhere else.
+_RULE_LISTS = {"http", "rules"}
 
 
 def differences(desired: Manifest, observed: Manifest) -> Iterator[str]:
@@ -128,7 +129,7 @@ def _label(item: Any, index: int) -> str:
 def _paired(desired: list[Any], observed: list[Any], path: str) -> list[tuple[Any, Any]]:
     """By key where the items have one, because a list-map has no order of its own."""
     key = next((k for k in _LIST_KEYS if _tells(k, desired) and _tells(k, observed)), None)
-    if key is None or path.rpartition(".")[2] in _ORDERED_LISTS:
+    if key is None or path.rpartition(".")[2] in _RULE_LISTS:
         return list(zip(desired, observed, strict=True))
     by_key = {item[key]: item for item in observed}
     return [(item, by_key.get(item[key], _ABSENT)) for item in desired]
@@ -161,7 +162,9 @@ def _additions(fields: Mapping[str, Any], desired: Any, observed: Any, path: str
         here = f"{path}.{name}"
         if isinstance(below, dict) and below.keys() - {"."}:
             yield from _additions(below, wanted, value, here)
-        elif wanted is _ABSENT and not _is_filled_in(name, value):
+        elif wanted is _ABSENT:
+            yield from () if _is_filled_in(name, value) else (here,)
+        elif name in _RULE_LISTS and wanted != value:
             yield here
 
 
