@@ -37,10 +37,9 @@ def _order(cluster: Cluster, name: str, flags: Mapping[str, Any]) -> str:
         case "rollback":
             history = read_history(cluster, name)
             return orders.order_to_roll_back(name, status, history, flags["to"])
-        case "promote" if flags["full"]:
-            return orders.order_for_run(name, "promote-full", status)
         case command:
-            return orders.order_for_run(name, orders.RUNNING[command], status)
+            in_full = flags.get("full", False)
+            return orders.order_for_run(name, command, status, in_full=in_full)
 
 
 def _answer(

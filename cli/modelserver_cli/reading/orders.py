@@ -9,17 +9,19 @@ from modelserver_operator.apis.status import ModelServerStatus
 from modelserver_operator.rollout.effects import is_going_on
 
 # Commands about the rollout that is going on, as the operator calls them.
-RUNNING = {"promote": "promote-step", "abort": "abort", "pause": "pause", "resume": "resume"}
+_VERBS = {"promote": "promote-step", "abort": "abort", "pause": "pause", "resume": "resume"}
 
 
-def order_for_run(server: str, verb: str, status: ModelServerStatus) -> str:
-    """Without its token. A command names its revision, so that a late one hits no other."""
+def order_for_run(
+    server: str, command: str, status: ModelServerStatus, *, in_full: bool = False
+) -> str:
+    """Without its token. It names its revision, so that a late one hits no other."""
     run = status.rollout
     if run is None or not is_going_on(run):
         raise CommandFailed(
-            f"No rollout of {server} is going on that could be told to {verb}{_instead(run)}"
+            f"No rollout of {server} is going on that could be told to {command}{_instead(run)}"
         )
-    return f"{verb}/{run.to}"
+    return f"{'promote-full' if in_full else _VERBS[command]}/{run.to}"
 
 
 def _instead(run: Rollout | None) -> str:
