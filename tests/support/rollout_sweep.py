@@ -24,7 +24,7 @@ ROLLOUT = canary(steps=STEPS, shadow=SHADOW, bakeSeconds=1)
 # What was counted, and the sentences about it: they follow from when somebody looked.
 _COUNTED = {
     *("gates", "readings", "copies", "comparison", "edges", "stepStableRequests"),
-    *("message", "evidence", "lastDecision", "holding", "routeVersion"),
+    *("message", "evidence", "lastDecision", "holding", "routeVersion", "observedPercent"),
 }
 
 
@@ -38,11 +38,15 @@ def _roll(servers: Servers, name: str) -> None:
 
 def _without_counts(end: Manifest) -> Manifest:
     run = end.get("server", {}).get("status", {}).get("rollout")
-    for key in _COUNTED & set(run or {}):
-        del run[key]
-    if run:
-        run.get("weights", {}).pop("observedPercent", None)
+    if run is not None:
+        end["server"]["status"]["rollout"] = _without(run)
     return end
+
+
+def _without(part: Manifest) -> Manifest:
+    """Times are the snapshot's to leave out where they are called so; here they end in `At`."""
+    kept = {k: v for k, v in part.items() if k not in _COUNTED and not k.endswith("At")}
+    return {k: _without(v) if isinstance(v, dict) else v for k, v in kept.items()}
 
 
 def story_of(traffic: Traffic) -> Story:

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from modelserver_operator.apis.runtime import KeyReference
 from modelserver_operator.apis.types import (
@@ -59,8 +60,6 @@ class CapacityPolicy(StrEnum):
 class MetricSource(StrEnum):
     AUTO = "Auto"
     PODS = "Pods"
-    PROMETHEUS = "Prometheus"
-    ISTIO = "Istio"
 
 
 class Comparison(StrEnum):
@@ -186,16 +185,20 @@ class Analysis(ApiModel):
     max_error_percent: Percent = 0
     """A bound that does not look at the stable revision: the new one fails when it is certainly
     exceeded. 0 means none."""
-    queries: Annotated[
-        tuple[QueryCheck, ...],
-        Field(max_length=4, json_schema_extra=list_map("name")),
-        unique("name"),
+    queries: SkipJsonSchema[  # not in the CRD before the operator asks them
+        Annotated[
+            tuple[QueryCheck, ...],
+            Field(max_length=4, json_schema_extra=list_map("name")),
+            unique("name"),
+        ]
     ] = ()
     """More checks, asked of the Prometheus that the operator is configured with."""
-    webhooks: Annotated[
-        tuple[WebhookCheck, ...],
-        Field(max_length=4, json_schema_extra=list_map("name")),
-        unique("name"),
+    webhooks: SkipJsonSchema[  # likewise
+        Annotated[
+            tuple[WebhookCheck, ...],
+            Field(max_length=4, json_schema_extra=list_map("name")),
+            unique("name"),
+        ]
     ] = ()
     """More checks, asked of Services in the namespace."""
 

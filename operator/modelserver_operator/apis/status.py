@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     MODEL_RESOLVED = "ModelResolved"
     DEGRADED = "Degraded"
+    STALLED = "Stalled"
 
 
 class ConditionStatus(StrEnum):
@@ -39,7 +40,7 @@ class ConditionStatus(StrEnum):
 
 class Condition(StatusModel):
     type: Short
-    """Ready, Serving, Progressing, ModelResolved or Degraded."""
+    """Ready, Serving, Progressing, ModelResolved, Degraded or Stalled."""
     status: ConditionStatus
     """True, False or Unknown."""
     observed_generation: Generation = 0
@@ -112,7 +113,7 @@ class ModelServerStatus(StatusModel):
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))
     ] = ()
-    """Ready, Serving, Progressing, ModelResolved; Degraded when so."""
+    """Ready, Serving, Progressing, ModelResolved; Degraded and Stalled when so."""
     serving_revision: Short = ""
     """The revision that the Service leads to."""
     serving_since: Timestamp | None = None

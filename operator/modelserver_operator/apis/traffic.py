@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from modelserver_operator.apis.rollout import CheckName, SomePercent
 from modelserver_operator.apis.types import LIST_SET, ApiModel, Rule, list_map, unique
@@ -108,9 +109,11 @@ class Traffic(ApiModel):
     `namespace/name`."""
     sticky: Sticky | None = None
     """What keeps a client at one revision while there are two."""
-    experiments: Annotated[
-        tuple[Experiment, ...],
-        Field(max_length=8, json_schema_extra=list_map("name")),
-        unique("name"),
+    experiments: SkipJsonSchema[  # not in the CRD before their revisions get pods
+        Annotated[
+            tuple[Experiment, ...],
+            Field(max_length=8, json_schema_extra=list_map("name")),
+            unique("name"),
+        ]
     ] = ()
     """Requests that another revision answers, for as long as this is here."""
