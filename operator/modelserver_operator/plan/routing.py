@@ -1,6 +1,6 @@
 """How requests come to the revisions of a run: the built-in router, and what it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
@@ -16,10 +16,12 @@ from modelserver_operator.resources.istio import make_destination_rule, make_vir
 from modelserver_operator.resources.kinds import DEPLOYMENT
 from modelserver_operator.resources.network_policy import make_routed_policy, make_router_policy
 from modelserver_operator.resources.revision import Revision
-from modelserver_operator.resources.route import Hold, Mirror, Route
+from modelserver_operator.resources.route import WHOLE, Hold, Mirror, Route
 from modelserver_operator.resources.route_config import make_route_config_map, route_version
 from modelserver_operator.resources.router import make_router, router_image
 from modelserver_operator.rollout.effects import Effects
+
+_LASTING = frozenset({Router.ISTIO, Router.GATEWAY_API})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,27 @@ def routing_of(server: ModelServer, effects: Effects, router: Router) -> Routing
         is_in_the_way=is_built_in and effects.is_root_routed,
         version=route_version(server.name, route) if is_built_in else "",
     )
+
+
+def resting_routing(
+    server: ModelServer, serving: str, live: Iterable[str], router: Router
+) -> Routing | None:
+    """Without a run: who comes through a Gateway needs a route all the time.
+
+    The built-in router is not in the way then, and the Service itself leads to what serves.
+    """
+    if router not in _LASTING or not serving:
+        return None
+    traffic = server.spec.traffic or Traffic()
+    route = Route(
+        stable=serving,
+        revisions=tuple(sorted({serving, *live})),
+        weights={serving: WHOLE},
+        timeout_seconds=server.spec.runtime.request_timeout_seconds,
+        hosts=traffic.hosts,
+        gateways=traffic.gateways,
+    )
+    return Routing(router=router, route=route, is_in_the_way=False)
 
 
 def _route(server: ModelServer, effects: Effects) -> Route:
