@@ -39,7 +39,7 @@ SIDES: tuple[Side, ...] = ("before", "after")
 
 type Life = Mapping[str, Point]
 
-_POD = re.compile(r"^NAME-([0-9a-f]{8})-[0-9a-z]+-[0-9a-z]{5}$")
+_POD = re.compile(r"^NAME-([0-9a-f]{8}|router)-[0-9a-z]+-[0-9a-z]{5}$")
 _JOB = re.compile(r"^NAME-resolve-[0-9a-f]{8}$")
 
 # With a Job that resolves, two replicas (a budget) and then one, a new revision and no history,

@@ -11,8 +11,10 @@ from datetime import datetime
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.rolling import roll
-from modelserver_operator.plan.routing import Routing, routing_of
+from modelserver_operator.plan.routing import Routing, resting_routing, routing_of
 from modelserver_operator.plan.values import Observed
+from modelserver_operator.plan.wishes import choice_of
+from modelserver_operator.resources.router_choice import RouterChoice
 from modelserver_operator.rollout.effects import effects_of, is_governed, wanted_revision
 from modelserver_operator.rollout.sight import Wish
 
@@ -30,6 +32,8 @@ class Arrangement:
     """Of the live revisions, which keep their children."""
     routing: Routing | None = None
     """How requests are divided; None where nothing divides them."""
+    route_problem: str = ""
+    """Why nothing can, if that is so."""
     examined: str = ""
     """The revision that the golden set shall be asked of."""
     wait_seconds: float | None = None
@@ -45,7 +49,7 @@ def arrange(
     if not is_examined(server, wish):
         return _rolling(server, wish, wish.target, observed, config, now)
     if is_governed(server.status, wish):
-        return _by_evidence(server, wish)
+        return _by_evidence(server, wish, choice_of(server, observed))
     wanted = wanted_revision(server.status, wish.target)
     return _rolling(server, wish, wanted, observed, config, now)
 
@@ -68,20 +72,27 @@ def _rolling(
     now: datetime,
 ) -> Arrangement:
     rolling = roll(server, wanted, observed, now, config.settle_seconds)
+    choice = choice_of(server, observed)
+    routing = resting_routing(server, rolling.serving, rolling.live, choice.router)
     return Arrangement(
         wanted=wanted,
         serving=rolling.serving,
         replicas=dict.fromkeys(sorted(rolling.live), wish.replicas),
+        routing=routing if choice.is_possible else None,
+        route_problem=choice.problem,
         wait_seconds=rolling.wait_seconds,
     )
 
 
-def _by_evidence(server: ModelServer, wish: Wish) -> Arrangement:
+def _by_evidence(server: ModelServer, wish: Wish, choice: RouterChoice) -> Arrangement:
     effects = effects_of(server.status, wish)
+    resting = resting_routing(server, effects.root, effects.replicas, wish.router)
+    routing = routing_of(server, effects, wish.router) or resting
     return Arrangement(
         wanted=wanted_revision(server.status, wish.target),
         serving=effects.root,
         replicas=effects.replicas,
-        routing=routing_of(server, effects, wish.router),
+        routing=routing if choice.is_possible else None,
+        route_problem=choice.problem,
         examined=effects.preflight,
     )

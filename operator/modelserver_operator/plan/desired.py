@@ -73,6 +73,7 @@ def desired_state(
         route=arrangement.routing.route if arrangement.routing else None,
         route_version=arrangement.routing.version if arrangement.routing else "",
         preflight=wanted.preflight,
+        route_problem=arrangement.route_problem,
         questions=questions_of(server, wish, observed),
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),

@@ -147,6 +147,7 @@ class Plan:
     route: Route | None = None  # what divides the traffic; None where nothing does
     route_version: str = ""  # what the built-in router's pods shall say; "" without one
     preflight: PreflightSeen = NO_PREFLIGHT  # what the golden set's Job says
+    route_problem: str = ""  # why nothing can divide the traffic, in a sentence for the user
     questions: Questions = NO_QUESTIONS  # to be asked before a decision is made
     writes: tuple[Write, ...] = ()
     pod_labels: tuple[PodLabel, ...] = ()

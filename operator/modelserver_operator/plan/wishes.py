@@ -7,22 +7,29 @@ from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import stored_revisions
 from modelserver_operator.plan.values import Observed
 from modelserver_operator.resources import labels
-from modelserver_operator.resources.router_choice import router_of
+from modelserver_operator.resources.router_choice import RouterChoice, router_of
 from modelserver_operator.rollout.sight import Wish
+
+
+def choice_of(server: ModelServer, observed: Observed) -> RouterChoice:
+    traffic = server.spec.traffic or Traffic()
+    return router_of(traffic, server.spec.rollout, observed.capabilities)
 
 
 def wish_of(server: ModelServer, target: str, observed: Observed, config: OperatorConfig) -> Wish:
     """`target` is the revision of the spec, "" while its model is being resolved."""
     traffic = server.spec.traffic or Traffic()
+    command = server.metadata.annotations.get(labels.COMMAND, "")
     return Wish(
         generation=server.metadata.generation,
         target=target,
         replicas=server.spec.desired_replicas,
         rollout=server.spec.rollout or RolloutSpec(),
-        router=router_of(traffic, server.spec.rollout, observed.capabilities).router,
+        router=choice_of(server, observed).router,
         has_experiments=bool(traffic.experiments),
-        command=server.metadata.annotations.get(labels.COMMAND, ""),
-        known_revisions=frozenset(stored_revisions(observed)),
+        command=command,
+        # Only a command needs them, and to read all of them takes longer than all the rest.
+        known_revisions=frozenset(stored_revisions(observed)) if command else frozenset(),
         is_being_deleted=server.is_being_deleted,
         settle_seconds=config.settle_seconds,
     )

@@ -130,7 +130,7 @@ def _router(situation: Situation) -> RouterSight:
 
 def _route(situation: Situation, wish: Wish) -> RouteSight:
     if situation.plan.route is None:
-        return RouteSight()
+        return RouteSight(refusal=situation.plan.route_problem)
     match wish.router:
         case Router.GATEWAY:
             return _built_in(situation)
