@@ -21,7 +21,7 @@ _WIDTH = _LEFT + 3 * _PANEL + 2 * _GAP + 30
 
 
 def chart(rows: Sequence[Row]) -> str:
-    names = _traffic(rows)
+    names = compared_traffic(rows)
     height = _TOP + _ROW * len(names) + 46
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" {_FONT}>',
@@ -35,14 +35,12 @@ def chart(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _traffic(rows: Sequence[Row]) -> list[str]:
-    """`5rps_0.1%`: where all kinds of revisions were simulated, and the incidents below."""
-    steady = [row["scenario"].removesuffix("_10x") for row in rows if _ends(row, "_10x")]
-    return steady + [row["scenario"] for row in rows if _ends(row, "_incident")]
-
-
-def _ends(row: Row, end: str) -> bool:
-    return str(row["scenario"]).endswith(end)
+def compared_traffic(rows: Sequence[Row]) -> list[str]:
+    """`5rps_0.1%`: where all kinds of revisions met all rules, and the incidents below."""
+    compared = [row["scenario"] for row in rows if f"rolled_back_percent_{_RULES[-1][0]}" in row]
+    healthy = [name.removesuffix("_healthy") for name in compared if name.endswith("_healthy")]
+    steady = [name for name in healthy if f"{name}_3x" in compared]
+    return steady + [name for name in compared if name.endswith("_incident")]
 
 
 def _legend() -> Iterator[str]:

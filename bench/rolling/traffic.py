@@ -41,7 +41,7 @@ def draw(scenario: Scenario, rollouts: int, seed: int) -> Drawn:
 
 def _rates(scenario: Scenario) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of the new revision and of stable, at each look."""
-    baseline = np.full((len(scenario.looks), 1), scenario.error_rate)
+    baseline = np.full((len(scenario.looks), 1), float(scenario.error_rate))
     if scenario.incident:
         begin, end, rate = scenario.incident
         baseline[begin:end] = rate
