@@ -113,6 +113,14 @@ def test_kubectl_wait_sees_readiness_of_the_latest_generation(servers, kubectl):
     assert server["status"]["observedGeneration"] == server["metadata"]["generation"]
 
 
+def test_what_was_just_created_does_not_pass_for_ready(servers):
+    """kstatus takes no status for a good one, and asks before the operator has looked."""
+    made = servers.create("chat")
+    assert made["status"] == {"observedGeneration": 0}
+    assert made["metadata"]["generation"] == 1
+    servers.wait_settled("chat")
+
+
 def test_what_git_says_can_be_applied_again_and_again_while_a_revision_takes_over(
     servers, kubectl, stage
 ):

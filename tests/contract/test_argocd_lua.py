@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelserver_operator.apis.crd import NEVER_SEEN
 from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.rollout_status import CommandResult, RolloutPhase
 from modelserver_operator.apis.status import ModelServerStatus
@@ -118,12 +119,12 @@ def changed_and_not_looked_at():
 
 
 def never_looked_at():
-    return World(pinned())
+    return World(pinned(), status=dict(NEVER_SEEN))
 
 
 # health, kstatus, and what the message has to say
 LIFE = {
-    never_looked_at: ("Progressing", "Current", "not looked at"),  # kstatus: see the documentation
+    never_looked_at: ("Progressing", "InProgress", "not looked at"),
     changed_and_not_looked_at: ("Progressing", "InProgress", "not looked at"),
     starting: ("Progressing", "InProgress", "0 of 1 replica ready"),
     ready: ("Healthy", "Current", "1 of 1 replica ready"),
@@ -167,6 +168,9 @@ def test_what_is_being_deleted_is_progressing():
 # -- statuses of a rollout by steps --------------------------------------------------------------
 
 
+_BAD = ("Degraded", "Stalled")
+
+
 def manifest_of(rollout, *, progress="", ready="Unknown", degraded="", **status):
     """As the operator writes it while one revision takes over from another."""
     going = {
@@ -180,7 +184,7 @@ def manifest_of(rollout, *, progress="", ready="Unknown", degraded="", **status)
     conditions = [
         condition("Ready", ready, "RollingOut", f"revision {STABLE} serves"),
         condition("Progressing", str(is_progressing), reason, f"{reason} with 5 %"),
-        *([condition("Degraded", "True", "RolledBack", degraded)] if degraded else []),
+        *[condition(kind, "True", "RolledBack", degraded) for kind in _BAD if degraded],
     ]
     found = {
         "observedGeneration": 2,
@@ -429,6 +433,19 @@ def kstatus_of(manifest):
     if conditions.get("Stalled") == "True":
         return "Failed"
     return "Current" if conditions.get("Ready", "True") == "True" else "InProgress"
+
+
+KSTATUS_OF_ROLLOUTS = {
+    "Current": {"nothing", "succeeded", "baking", "sent back by a command"},
+    "Failed": {"rolled back"},
+}
+
+
+@pytest.mark.parametrize("name", ROLLOUTS)
+def test_kstatus_of_a_rollout_is_as_documented(name):
+    found = kstatus_of(ROLLOUTS[name][0])
+    assert name in KSTATUS_OF_ROLLOUTS.get(found, {name})
+    assert (found == "InProgress") == (name not in set().union(*KSTATUS_OF_ROLLOUTS.values()))
 
 
 @pytest.mark.parametrize("name", ROLLOUTS)

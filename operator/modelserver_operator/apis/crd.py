@@ -17,6 +17,9 @@ SINGULAR = "modelserver"
 SHORT_NAMES = ("msrv",)  # ms, mdl and mr are taken by others
 CATEGORIES = ("all", "modelserving")
 
+# Until the operator has looked for the first time; kstatus would take no status for a good one.
+NEVER_SEEN = {"observedGeneration": 0}
+
 _READY = ".status.conditions[?(@.type=='Ready')]"
 
 
@@ -109,6 +112,7 @@ def root_schema() -> Schema:
             "status": {
                 **structural_schema(ModelServerStatus, with_defaults=False),
                 "description": "What is seen. Only the operator writes it.",
+                "default": dict(NEVER_SEEN),
             },
         },
         "x-kubernetes-validations": [rule.validation for rule in ModelServer.rules],

@@ -6,6 +6,8 @@ Serving        the root Service leads to at least one ready pod, of whatever rev
 Progressing    something is still on its way
 ModelResolved  it is known exactly which files are served
 Degraded       only present when so: it serves, but less than it should, or not as it should
+Stalled        only present when so: what the spec asks for was rolled back, and will not come
+               without a change of it or a command; kstatus knows this name and calls it Failed
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +112,7 @@ def conditions_of(report: Report) -> tuple[Condition, ...]:
     statements = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
     return merged(
         situation.server.status.conditions,
-        [*statements, *_degraded(report)],
+        [*statements, *_degraded(report), *_stalled(report)],
         generation=situation.server.metadata.generation,
         now=situation.now,
     )
@@ -293,6 +295,12 @@ def _degraded(report: Report) -> Iterator[Statement]:
         yield Statement(type=kind, status=TRUE, reason=reason, message=message)
     elif report.failed is not None and report.run is None:
         yield Statement(type=kind, status=TRUE, reason=Reason.ROLLED_BACK, message=_failed(report))
+
+
+def _stalled(report: Report) -> Iterator[Statement]:
+    if report.failed is not None and report.run is None and not report.situation.is_suspended:
+        kind, reason = ConditionType.STALLED, Reason.ROLLED_BACK
+        yield Statement(type=kind, status=TRUE, reason=reason, message=_failed(report))
 
 
 def replicas_in_words(situation: Situation) -> str:
