@@ -116,6 +116,11 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
     install_logging(settings, sys.stderr)
     for sentence in unknown_variables(os.environ, Settings.model_fields):
         log.warning(sentence)
+    _run_with(settings, command, flags)
+    return 0
+
+
+def _run_with(settings: Settings, command: str, flags: Mapping[str, Any]) -> None:
     match command:
         case "serve":
             _serve(settings, is_fetching=str(flags.get("model") or "").startswith(_HUB))
@@ -125,7 +130,6 @@ def _run(command: str, flags: Mapping[str, Any]) -> int:
             _report(_with_progress(settings, _fetch))
         case _:
             _report(_with_progress(settings, _resolve))
-    return 0
 
 
 def _preflight(flags: Mapping[str, Any]) -> int:

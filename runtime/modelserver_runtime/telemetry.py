@@ -164,6 +164,11 @@ class _Families:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+        self.copies = self._counter(
+            "modelserver_shadow_requests",
+            "Copies of requests, whose answers nobody gets, by route and status code",
+            *("route", "code"),
+        )
         self.in_flight = self._gauge(
             "modelserver_inflight_requests", "Requests that are being answered"
         )
@@ -300,6 +305,7 @@ class ModelTelemetry:
         self._labels = labels
         self._requests = families.requests
         self._request_seconds = families.request_seconds
+        self._copies = families.copies
         self.in_flight = families.in_flight.labels(*labels)
         self.first_token_seconds = families.first_token_seconds.labels(*labels)
         self.inter_token_seconds = families.inter_token_seconds.labels(*labels)
@@ -346,6 +352,10 @@ class ModelTelemetry:
         """`route` is the template of a route, never a path that a client made up."""
         self._requests.labels(*self._labels, route, str(code)).inc()
         self._request_seconds.labels(*self._labels, route).observe(seconds)
+
+    def observe_copy(self, route: str, code: int) -> None:
+        """A copy is no client's request: it has no part in the counts and times of these."""
+        self._copies.labels(*self._labels, route, str(code)).inc()
 
     def observe_wait(self, priority: str, seconds: float) -> None:
         """For every request, so the child is looked up once."""

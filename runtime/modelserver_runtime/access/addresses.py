@@ -29,6 +29,12 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     return peer if address is None else str(address)
 
 
+def is_trusted_peer(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether what this peer says of others is believed."""
+    address = _parsed(peer)
+    return address is not None and _is_trusted(address, trusted)
+
+
 def limited_part(address: str) -> str:
     """The part of an address that belongs to one client."""
     parsed = _parsed(address)

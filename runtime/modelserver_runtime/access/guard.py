@@ -54,6 +54,7 @@ class Arrival:
     authorization: Sequence[str] = ()
     api_key: Sequence[str] = ()
     tokens_bytes: int | None = None
+    is_copy: bool = False  # of a request that was counted where its client got the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Passage:
     caller: Caller
     admission: Admission | None = None
     failure: RequestFailure | None = None
+    is_copy: bool = False
 
 
 class Guard:
@@ -96,6 +98,8 @@ class Guard:
             failure = denied
         # Of a request that goes nowhere only the address is charged.
         key = None if failure else caller.key
+        if arrival.is_copy and failure is None:
+            return Passage(caller=caller, is_copy=True)
         charges = list(self._charges(arrival, key))
         slot = self._slot(key)
         if not charges and slot is None:
@@ -109,7 +113,7 @@ class Guard:
 
     async def finish(self, passage: Passage, usage: Usage, *, is_error: bool) -> None:
         """After the answer, or after nobody has waited for it."""
-        if passage.caller.key is not None:
+        if passage.caller.key is not None and not passage.is_copy:
             self.ledger.note(passage.caller.id, usage, is_error=is_error)
         admission = passage.admission
         if admission is not None and admission.decision.refusal is None:

@@ -30,7 +30,9 @@ _PROBES = frozenset(
 )
 _DOCUMENTS = frozenset({"/docs", "/redoc", "/openapi.json"})
 _UNKNOWN_ROUTE = "unknown"
-_READ_HEADERS = frozenset({b"x-request-id", b"content-length", b"traceparent", b"tracestate"})
+# The router says so of requests that are asked a second time, whose answers nobody gets.
+COPY = b"x-modelserver-shadow"
+_READ_HEADERS = frozenset({b"x-request-id", b"content-length", b"traceparent", b"tracestate", COPY})
 
 
 class Boundary:
@@ -125,7 +127,10 @@ class _Exchange:
         status = self._status or CLIENT_CLOSED_REQUEST
         ended = self._context.clock()
         model = self._leases.model or self._context.primary
-        model.telemetry.observe_request(route, status, ended - self._timing.arrived)
+        if is_copy(self._received):
+            model.telemetry.observe_copy(route, status)
+        else:
+            model.telemetry.observe_request(route, status, ended - self._timing.arrived)
         if self._leases.model is not None:
             self._timing.model = self._leases.model.name
         self._log(route, status, ended)
@@ -187,6 +192,10 @@ def _route_of(scope: Scope) -> str:
     if scope["path"] in _DOCUMENTS:
         return str(scope["path"])
     return str(getattr(scope.get("route"), "path", _UNKNOWN_ROUTE))
+
+
+def is_copy(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(COPY, b"").lower() == b"true"
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:

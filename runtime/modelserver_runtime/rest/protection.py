@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelserver_runtime.access.addresses import client_address
+from modelserver_runtime.access.addresses import client_address, is_trusted_peer
 from modelserver_runtime.access.guard import Arrival, Passage
 from modelserver_runtime.access.ledger import Usage
 from modelserver_runtime.access.limits import Decision, Unit, Verdict
@@ -114,10 +114,20 @@ class Protection:
             authorization=headers.get(b"authorization", ()),
             api_key=headers.get(b"x-api-key", ()),
             tokens_bytes=_announced_size(headers) if method == "POST" else None,
+            is_copy=_is_copy(headers) and is_trusted_peer(peer, self._settings.trusted_proxies),
         )
 
 
-_READ_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-forwarded-for", b"content-length"})
+# As `rest.boundary` reads it; here it is believed of trusted proxies only, because who could say it
+# of himself would have no limits.
+_COPY = b"x-modelserver-shadow"
+_READ_HEADERS = frozenset(
+    {b"authorization", b"x-api-key", b"x-forwarded-for", b"content-length", _COPY}
+)
+
+
+def _is_copy(headers: dict[bytes, list[str]]) -> bool:
+    return headers.get(_COPY, [""])[0].lower() == "true"
 
 
 def _announced_size(headers: dict[bytes, list[str]]) -> int:
