@@ -99,13 +99,32 @@ def test_what_turns_bad_after_days_is_found_in_few_ticks():
 
 
 def test_ticks_wait_until_both_revisions_had_requests():
-    alone = after(a_tick(0, 0, 100, 1), a_tick(0, 0, 150, 2))
-    assert alone.ticks == 0
-    assert alone.waiting == alone.total == a_tick(0, 0, 250, 3)
-    assert alone.log_ratios == SequentialTest().log_ratios
+    one = after(a_tick(1, 0, 10, 0))
+    alone = after(a_tick(0, 0, 100, 1), a_tick(0, 0, 150, 2), test=one)
+    assert alone.ticks == one.ticks
+    assert alone.waiting == a_tick(0, 0, 250, 3)
+    assert alone.log_ratios == one.log_ratios
     both = after(a_tick(2, 1, 0, 0), test=alone)
     assert both.waiting == Tick()
-    assert both.log_ratios == after(a_tick(2, 1, 250, 3)).log_ratios
+    assert both.log_ratios == after(a_tick(2, 1, 250, 3), test=one).log_ratios
+
+
+def test_what_stable_did_before_the_first_request_is_another_time():
+    """It was well while the new revision's pods started; then an incident hit both."""
+    incident = a_tick(60, 20, 540, 180)
+    prepared = after(*[a_tick(0, 0, 600, 0)] * 50)
+    assert prepared.total.baseline_requests == 30_000
+    hit = after(incident, incident, test=prepared)
+    assert hit.total == incident + incident
+    assert not hit.rejects(ALPHA)
+
+
+def test_what_stable_did_before_is_the_past_of_a_revision_that_takes_over_at_once():
+    prepared = after(*[a_tick(0, 0, 600, 3)] * 20)
+    bad = prepared
+    for _ in range(2):
+        bad = bad.after_alone(a_tick(600, 60), margin_percent=25)
+    assert bad.rejects(ALPHA)
 
 
 def test_requests_of_the_step_begin_anew_and_evidence_does_not():

@@ -87,8 +87,14 @@ class SequentialTest:
     """The logarithm of each bettor's wealth."""
 
     def after(self, tick: Tick, *, margin_percent: int) -> "SequentialTest":
-        """Both revisions answered requests. Ticks are weighed once both have."""
-        counted = _counted(self, tick)
+        """Both revisions answered requests. Ticks are weighed once both have.
+
+        What stable did before the new revision's first request was at another time, perhaps in
+        another weather: it is dropped then, but for the size of its bursts.
+        """
+        is_first = tick.requests > 0 and not self.total.requests
+        begun = replace(self, total=Tick(), waiting=Tick()) if is_first else self
+        counted = _counted(begun, tick)
         waiting = counted.waiting
         if not waiting.requests or not waiting.baseline_requests:
             return counted
