@@ -21,6 +21,7 @@ from modelserver_operator.apis.types import LIST_ATOMIC, list_map
 MOST_FAILED_REVISIONS = 10
 MOST_SOURCES = 8  # of counts, of each revision: a sample is enough, and the status stays small
 Decimals = Annotated[str, StringConstraints(max_length=24)]
+Counted = Annotated[str, StringConstraints(max_length=128)]
 
 
 class RolloutPhase(StrEnum):
@@ -109,16 +110,6 @@ class GateStatus(StatusModel):
     """Evidence for each of the rates that the test knows, as natural logarithms."""
     message: Sentence = ""
     """The evidence in numbers, and what can be detected with them."""
-
-
-class SourceCounts(StatusModel):
-    source: Short
-    """A pod, by the beginning of its uid."""
-    revision: Short
-    """Whose requests it counted."""
-    counts: Annotated[tuple[Count, ...], Field(max_length=7, json_schema_extra=LIST_ATOMIC)] = ()
-    """What it had counted when it was asked last: requests, errors, slow ones, streams, late first
-    tokens, times between tokens, long ones. Zeros at the end are left out."""
 
 
 class Edges(StatusModel):
@@ -267,12 +258,15 @@ class Rollout(StatusModel):
     ] = ()
     """What decides, with its evidence."""
     readings: Annotated[
-        tuple[SourceCounts, ...],
+        tuple[Counted, ...],
         Field(max_length=2 * MOST_SOURCES, json_schema_extra=LIST_ATOMIC),
     ] = ()
-    """From where the next requests are counted."""
+    """From where the next requests are counted, as `source/revision/counts`: the beginning of a
+    pod's uid, whose requests it counted, and what it had counted when it was asked last: requests,
+    errors, slow ones, streams, late first tokens, times between tokens, long ones. Zeros at the end
+    are left out."""
     copies: Annotated[
-        tuple[SourceCounts, ...],
+        tuple[Counted, ...],
         Field(max_length=2 * MOST_SOURCES, json_schema_extra=LIST_ATOMIC),
     ] = ()
     """The same of compared answers: pairs and those that disagreed, of both revisions under the

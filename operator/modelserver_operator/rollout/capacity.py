@@ -22,12 +22,13 @@ def pods_for(replicas: int, percent: int, policy: CapacityPolicy = CapacityPolic
 def next_share(share: int, goal: int, replicas: int, policy: CapacityPolicy) -> int:
     """What the side that gets traffic has after the next move, on its way from `share` to `goal`.
 
-    Surge goes there at once. Shift goes as far as one more pod carries, because only then does the
-    other side give one away.
+    Surge goes there at once. Shift goes as far as its pods carry, so that the other side gives away
+    what it can, and only then as far as one more pod carries.
     """
     if policy is CapacityPolicy.SURGE or replicas == 0:
         return goal
-    pods = pods_for(replicas, share, policy) + 1
-    if pods_for(replicas, goal, policy) <= pods:
-        return goal
-    return min(goal, max(share + 1, WHOLE * pods // replicas))
+    pods = pods_for(replicas, share, policy)
+    carried = WHOLE * pods // replicas
+    if carried <= share:
+        carried = max(share + 1, WHOLE * (pods + 1) // replicas)
+    return min(goal, carried)

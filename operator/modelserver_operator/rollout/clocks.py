@@ -12,7 +12,7 @@ from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.rollout_status import Paused, Rollout, RolloutPhase
 from modelserver_operator.rollout.frozen import analysis_of
 
-_SINCE = ("start_time", "phase_since", "step_entered_at", "settling_since", "routed_at")
+_SINCE = ("phase_since", "step_entered_at", "settling_since", "routed_at")
 _MOVED_BY_PAUSES = ("step_entered_at", "phase_since", "phase_deadline", "deadline")
 
 # Beyond what the golden set may take: its pod has to be started.

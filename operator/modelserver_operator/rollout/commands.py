@@ -153,7 +153,7 @@ def _running(scene: Scene) -> Rollout:
     run = scene.run
     has_failed = run.paused is not None and run.paused.by == PausedBy.FAILURE
     going = clocks.resumed(run, scene.rules, scene.now)
-    forgotten = {"gates": (), "reason": "", "evidence": ""}
+    forgotten = {"gates": (), "readings": (), "copies": (), "reason": "", "evidence": ""}
     return going.model_copy(update=forgotten) if has_failed else going
 
 

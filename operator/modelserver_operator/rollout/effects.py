@@ -55,11 +55,16 @@ def is_due(status: ModelServerStatus, wish: Wish) -> bool:
     return is_other and wish.rollout.chosen is not Strategy.ROLLING
 
 
+def asked_revision(status: ModelServerStatus, spec_revision: str) -> str:
+    """What somebody wants to serve, in the spec or by the command `rollback-to`."""
+    command = status.rolled_back_to
+    is_obeyed = command is not None and spec_revision in {"", command.instead_of}
+    return command.revision if command is not None and is_obeyed else spec_revision
+
+
 def wanted_revision(status: ModelServerStatus, spec_revision: str) -> str:
     """What is to serve: the spec's revision, unless a command or a failure says otherwise."""
-    command, asked = status.rolled_back_to, spec_revision
-    if command is not None and spec_revision in {"", command.instead_of}:
-        asked = command.revision
+    asked = asked_revision(status, spec_revision)
     has_failed = any(one.revision == asked for one in status.failed_revisions)
     return status.serving_revision if has_failed and status.serving_revision else asked
 

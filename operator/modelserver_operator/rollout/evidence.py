@@ -12,7 +12,6 @@ from modelserver_operator.apis.rollout_status import (
     RevisionMetrics,
     Rollout,
     RolloutPhase,
-    SourceCounts,
 )
 from modelserver_operator.rollout import clocks
 from modelserver_operator.rollout.counts import Counts, Growth, Reading, growth_of
@@ -104,7 +103,7 @@ def _gates(run: Rollout, rules: RolloutSpec) -> tuple[Gate, ...]:
     return tuple(replace(gate, min_requests=0) for gate in gates)
 
 
-def _growth(stored: Iterable[SourceCounts], readings: Iterable[Reading], scene: Scene) -> Growth:
+def _growth(stored: Iterable[str], readings: Iterable[Reading], scene: Scene) -> Growth:
     run = scene.run
     base = [_reading(one) for one in stored]
     since = clocks.parse(run.counted_at or run.start_time)
@@ -153,24 +152,24 @@ def _slow_above(edges: Edges | None) -> dict[GateName, float]:
     return {name: edge / 1000 for name, edge in milliseconds.items() if edge}
 
 
-def _reading(stored: SourceCounts) -> Reading:
+def _reading(stored: str) -> Reading:
+    source, revision, values = stored.split("/")
+    numbers = map(int, filter(None, values.split(",")))
     names = (one.name for one in fields(Counts))
-    counts = Counts(**dict(zip(names, stored.counts, strict=False)))
-    return Reading(source=stored.source, revision=stored.revision, counts=counts)
+    counts = Counts(**dict(zip(names, numbers, strict=False)))
+    return Reading(source=source, revision=revision, counts=counts)
 
 
-def _stored(readings: Iterable[Reading]) -> tuple[SourceCounts, ...]:
-    return tuple(
-        SourceCounts(source=one.source, revision=one.revision, counts=_without_zeros(one.counts))
-        for one in readings
-    )
+def _stored(readings: Iterable[Reading]) -> tuple[str, ...]:
+    return tuple(f"{one.source}/{one.revision}/{_values(one.counts)}" for one in readings)
 
 
-def _without_zeros(counts: Counts) -> tuple[int, ...]:
+def _values(counts: Counts) -> str:
+    """Without zeros at the end."""
     values = list(astuple(counts))
     while values and values[-1] == 0:
         values.pop()
-    return tuple(values)
+    return ",".join(map(str, values))
 
 
 def _observed(run: Rollout, gates: Iterable[GateStatus], stable: int) -> object:

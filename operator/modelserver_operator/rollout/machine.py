@@ -20,7 +20,7 @@ from modelserver_operator.rollout import clocks, failures, phases, retreat, rout
 from modelserver_operator.rollout.announcements import Loudness, Said, announced
 from modelserver_operator.rollout.beginning import run_due
 from modelserver_operator.rollout.commands import commanded
-from modelserver_operator.rollout.effects import is_going_on, wanted_revision
+from modelserver_operator.rollout.effects import asked_revision, is_going_on, wanted_revision
 from modelserver_operator.rollout.evidence import counted
 from modelserver_operator.rollout.frozen import is_swap, rules_of
 from modelserver_operator.rollout.pausing import is_stopped, paused_or_resumed
@@ -96,7 +96,7 @@ def _is_forgotten(status: ModelServerStatus, wish: Wish) -> bool:
     if run is None or run.phase is not RolloutPhase.ROLLED_BACK:
         return False
     is_failed = any(one.revision == run.to for one in status.failed_revisions)
-    return not is_failed or wish.target not in {"", run.to}
+    return not is_failed or asked_revision(status, wish.target) not in {"", run.to}
 
 
 def _next_run(scene: Scene) -> Rollout:
