@@ -165,7 +165,7 @@ class TestPlan:
         assert lines[0] == f"{namespace}/chat  changes"
         assert f'  spec.model.revision: "{COMMIT}" -> "{OTHER_COMMIT}"' in lines
         assert "  strategy: Canary" in lines
-        assert any(line.startswith("    + ") and "Deployment" in line for line in lines)
+        assert any(line.startswith("    +  ") and "Deployment" in line for line in lines)
 
 
 class TestOrders:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from modelserver_cli.display.words import columns
-from modelserver_cli.reading.forecast import Forecast
+from modelserver_cli.reading.forecast import ChildChange, Forecast
 
 _LONGEST_VALUE = 60
 _MARKS = {"make": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
@@ -51,6 +51,11 @@ def _children(one: Forecast) -> Iterator[Text]:
     if not one.children:
         return
     yield Text("  objects:")
-    rows = [(_MARKS[c.verb][0], c.kind, c.name, c.reason) for c in one.children]
+    rows = [(_MARKS[c.verb][0], c.kind, c.name, _why(c)) for c in one.children]
     for child, row in zip(one.children, columns(rows), strict=True):
         yield Text(f"    {row}", style=_MARKS[child.verb][1])
+
+
+def _why(child: ChildChange) -> str:
+    """That what is made is missing goes without saying."""
+    return "" if child.verb == "make" else child.reason

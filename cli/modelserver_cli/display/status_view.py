@@ -6,9 +6,9 @@ from rich.text import Text
 
 from modelserver_cli.display.words import bar, columns, duration
 from modelserver_cli.reading.picture import GatePicture, Picture, RevisionPicture, RunPicture
+from modelserver_operator.apis.rollout_status import RolloutPhase
 
 _COLOURS = {"True": "green", "False": "red", "Passing": "green", "Failing": "red"}
-_WITHOUT_TRAFFIC = "-"
 _COMMIT_LETTERS = 12
 
 
@@ -67,7 +67,7 @@ def _run(run: RunPicture) -> Iterator[Text]:
     yield Text("last rollout" if run.is_over else "rollout", style="bold")
     came_from = f" from {run.source}" if run.source else ""
     yield Text(
-        f"  {run.target} takes over{came_from} ({run.strategy}),"
+        f"  {run.target} {_takes_over(run)}{came_from} ({run.strategy}),"
         f" began {duration(run.running_seconds)} ago"
     )
     yield _phase(run)
@@ -81,6 +81,12 @@ def _run(run: RunPicture) -> Iterator[Text]:
         yield Text()
         yield Text("evidence", style="bold")
         yield from _gates(run.gates)
+
+
+def _takes_over(run: RunPicture) -> str:
+    if not run.is_over:
+        return "takes over"
+    return "took over" if run.phase == RolloutPhase.SUCCEEDED else "was to take over"
 
 
 def _phase(run: RunPicture) -> Text:

@@ -164,9 +164,14 @@ def _changes(plan: Plan, observed: Observed) -> Iterable[ChildChange]:
 def _pods(server: ModelServer, plan: Plan, live: Manifest | None) -> tuple[bool | None, str]:
     status, target = server.status, plan.target_revision
     if not target:
-        return None, plan.resolution.message or "the model has to be resolved first"
+        missing = plan.resolution.message or "the model has to be resolved"
+        return (
+            None,
+            f"they restart if the revision is another one, which is not known yet: {missing}",
+        )
     if live is None or not status.serving_revision:
-        pods = f"{server.spec.desired_replicas} pods of revision {target} are started"
+        replicas = server.spec.desired_replicas
+        pods = f"{replicas} pod{'s' if replicas != 1 else ''} of revision {target} start"
         return True, f"{pods}; nothing serves yet, so it serves as soon as it is ready"
     failure = next((one for one in status.failed_revisions if one.revision == target), None)
     if failure is not None:
@@ -176,10 +181,14 @@ def _pods(server: ModelServer, plan: Plan, live: Manifest | None) -> tuple[bool 
         )
     if target == status.serving_revision:
         return False, f"no pod restarts: revision {target} serves already"
-    return True, (
-        f"pods of revision {target} are started; those of {status.serving_revision} end when it"
-        " has taken over"
-    )
+    return True, _replacement(server, target)
+
+
+def _replacement(server: ModelServer, target: str) -> str:
+    old, rollout = server.status.serving_revision, server.spec.rollout or RolloutSpec()
+    if rollout.chosen in needs.WITHOUT_ROOM:
+        return f"those of revision {old} end, then those of {target} start"
+    return f"those of revision {target} start; those of {old} end when it has taken over"
 
 
 def _strategy(server: ModelServer, *, restarts: bool | None) -> str:

@@ -9,7 +9,7 @@ from modelserver_operator.plan.values import Observed, Plan, ResolutionState
 from modelserver_operator.resources.router_choice import router_of
 
 _ROUTED = {Strategy.CANARY, Strategy.BLUE_GREEN, Strategy.HOLD_AND_SWAP}
-_WITHOUT_ROOM = {Strategy.RECREATE, Strategy.HOLD_AND_SWAP}
+WITHOUT_ROOM = {Strategy.RECREATE, Strategy.HOLD_AND_SWAP}
 
 
 def needs_of(server: ModelServer, *, restarts: bool) -> Iterator[str]:
@@ -32,7 +32,7 @@ def _is_built_in(server: ModelServer) -> bool:
 def _extra_pods(server: ModelServer, rollout: RolloutSpec) -> int:
     """At the widest moment of the rollout."""
     replicas = server.spec.desired_replicas
-    if not replicas or rollout.chosen in _WITHOUT_ROOM:
+    if not replicas or rollout.chosen in WITHOUT_ROOM:
         return 0
     is_shifted = rollout.chosen is Strategy.CANARY and (
         rollout.capacity_policy is CapacityPolicy.SHIFT
