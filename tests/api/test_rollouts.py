@@ -4,10 +4,11 @@ import pytest
 
 from support import pod_outcomes
 from support.played_traffic import Behaviour
-from support.rollouts import Play, canary, intended_weights, phases
+from support.rollouts import ANALYSIS, Play, canary, intended_weights, phases
 
 WRONG = Behaviour(error_percent=20)
 SLOW = Behaviour(slow_percent=60)
+GOLDEN = {"goldenSet": {"configMapRef": {"name": "golden", "key": "cases.jsonl"}}}
 HELD = canary(steps=[{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}])
 
 
@@ -88,6 +89,48 @@ def test_blue_green_takes_over_at_once(play, operator):
     assert intended_weights(*written(operator, play)) == [0, 100]
 
 
+def test_without_room_for_both_the_old_pods_end_first(play, operator):
+    old = play.begin({"strategy": "HoldAndSwap", "analysis": ANALYSIS, "bakeSeconds": 0})
+    new = play.change()
+    play.until_promoted(new)
+    seen = phases(*written(operator, play))
+    assert [one for one in seen if one in {"Draining", "Swapping"}] == ["Draining", "Swapping"]
+    assert seen[-1] == "Succeeded"
+    play.until_only(new)
+    assert old != new
+
+
+def test_recreate_needs_no_router(play, operator):
+    play.begin({"strategy": "Recreate"})
+    new = play.change()
+    play.until_promoted(new)
+    made = {seen.request.name for seen in operator.proxy.writes(namespace=play.servers.namespace)}
+    assert "chat-router" not in made
+
+
+def test_the_last_step_waits_for_approval(play):
+    play.begin(canary(approval="Manual"))
+    new = play.change()
+    play.until_holding("AwaitingApproval")
+    assert play.obey("promote-step", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
+def test_a_run_that_the_spec_pauses_goes_on_when_it_does_not(play):
+    play.begin(canary(paused=True))
+    new = play.change()
+    play.until(lambda status: status.get("rollout", {}).get("paused"), "a pause")
+    assert play.condition("Progressing") == ("True", "Paused")
+    play.servers.patch("chat", {"rollout": {"paused": False}})
+    play.until_promoted(new)
+
+
+def test_a_golden_set_that_is_answered_as_expected_lets_it_go_on(play, operator):
+    play.begin(canary(preflight=GOLDEN))
+    play.until_promoted(play.change())
+    assert "Preflight" in phases(*written(operator, play))
+
+
 # -- the way back ----------------------------------------------------------------------------------
 
 
@@ -107,6 +150,49 @@ def test_a_failing_revision_is_rolled_back_and_not_tried_again(play, stage, beha
     assert play.condition("Progressing") == ("False", "RolledBack")
     assert play.condition("Degraded") == ("True", "RolledBack")
     assert play.root_selector()["modelserver.dev/revision"] == old
+    play.until_only(old)
+
+
+def test_a_revision_that_answers_differently_is_stopped_before_it_answers_anybody(
+    play, operator, stage
+):
+    old = play.begin(canary(shadow={"percent": 50, "holdSeconds": 0, "minPairs": 20}))
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours[new] = Behaviour(disagree_percent=60)
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["reason"] == "Disagreement"
+    assert intended_weights(*written(operator, play)) == [0]
+
+
+def test_a_golden_set_that_is_not_answered_as_expected_stops_it(play, operator, stage):
+    old = play.begin(canary(preflight=GOLDEN))
+    stage.traffic.preflight_failures["chat"] = 3
+    play.change()
+    play.until_rolled_back(old)
+    failed = play.status["failedRevisions"][0]
+    assert failed["reason"] == "PreflightFailed"
+    assert "expected Paris, got Rome" in failed["evidence"]
+    assert intended_weights(*written(operator, play)) == [0]
+
+
+def test_counts_of_the_pods_themselves_decide_as_well(play, stage):
+    old = play.begin(canary(analysis={**ANALYSIS, "source": "Pods"}))
+    with stage.intermission():
+        new = play.change()
+        stage.traffic.behaviours[new] = WRONG
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["reason"] == "ErrorRate"
+
+
+def test_a_revision_that_fails_while_the_old_pods_are_kept_goes_back_to_them(play, stage):
+    old = play.begin(canary(bakeSeconds=3600))
+    new = play.change()
+    play.until_phase("Baking")
+    assert play.status["servingRevision"] == new
+    stage.traffic.behaviours[new] = WRONG
+    play.until_rolled_back(old)
+    assert play.status["failedRevisions"][0]["reason"] == "ErrorRate"
     play.until_only(old)
 
 

@@ -24,7 +24,9 @@ from support import pod_outcomes
 from support.pod_outcomes import Outcome, Pod, Status
 
 ROUTER_PORT, MODEL_PORT = 9090, 8080
+SERVER_LABEL = "modelserver.dev/server"
 ROLE_LABEL, REVISION_LABEL = "modelserver.dev/role", "modelserver.dev/revision"
+CASES = 10  # of a golden set
 EDGES_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 QUICK, SLOW = 0, 4  # buckets: within 0.1 s, and within 2 s
 FIRST_NETWORK, NETWORKS = 78, 170  # 127.77 is where starting pods are asked
@@ -83,7 +85,8 @@ class Traffic:
     """`requests` come to a router between two looks at it.
 
     `silent` are servers whose pods answer nobody; the routers of `deaf` ones keep the route that
-    they have; nobody asks anything of `idle` ones.
+    they have; nobody asks anything of `idle` ones. `preflight_failures` is how many of ten cases of
+    a server's golden set are not answered as expected.
     """
 
     def __init__(self, high: int, low: int) -> None:
@@ -104,6 +107,7 @@ class Traffic:
         self.silent: set[str] = set()
         self.deaf: set[str] = set()
         self.idle: set[str] = set()
+        self.preflight_failures: dict[str, int] = {}
 
     def answered(self, namespace: str, server: str, revision: str) -> int:
         """Requests that the routers of a server have counted of a revision, those gone too."""
@@ -120,9 +124,20 @@ class Traffic:
 
     def _status_of(self, pod: Pod) -> Status:
         """As a pod that is fine, at an address where it is answered for."""
+        if pod["metadata"].get("labels", {}).get(ROLE_LABEL) == "preflight":
+            return self._examined(pod)
         address = self._address_of(pod)
         there = {"podIP": address, "podIPs": [{"ip": address}]}
         return pod_outcomes.FINE.status_of(pod) | there
+
+    def _examined(self, pod: Pod) -> Status:
+        """A golden set has been asked."""
+        failed = self.preflight_failures.get(pod["metadata"]["labels"][SERVER_LABEL], 0)
+        failures = [{"name": "capital", "message": "expected Paris, got Rome"}] * min(failed, 1)
+        said = {"passed": CASES - failed, "failed": failed, "failures": failures}
+        status = pod_outcomes.FINE.status_of(pod)
+        status["containerStatuses"][0]["state"]["terminated"]["message"] = json.dumps(said)
+        return status
 
     def _address_of(self, pod: Pod) -> str:
         uid = pod["metadata"]["uid"]
@@ -157,7 +172,7 @@ class Traffic:
 
     @staticmethod
     def _server_of(played: PlayedPod) -> str:
-        return str(played.pod["metadata"]["labels"]["modelserver.dev/server"])
+        return str(played.pod["metadata"]["labels"][SERVER_LABEL])
 
     async def _router(self, request: web.BaseRequest) -> web.Response:
         played = self._asked(request)
