@@ -23,6 +23,7 @@ demo-down: .venv/.demo ## take all of it away again
 
 test: .venv/.dev check ## everything: check, then the tests on real Kubernetes API servers and nodes
 	@$(MAKE) --no-print-directory slow
+	$(PY) -m devcluster build argocd >/dev/null
 	$(PY) -m pytest -m "api or e2e" --durations=15
 	@$(MAKE) --no-print-directory fuzz
 
@@ -53,6 +54,7 @@ api: .venv/.dev ## tests on a real API server without a node
 	$(PY) -m pytest -m "api and not gitops"
 
 gitops: .venv/.dev ## tests with a real Argo CD (compiled the first time) on a real API server
+	$(PY) -m devcluster build argocd >/dev/null
 	$(PY) -m pytest -m gitops
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images

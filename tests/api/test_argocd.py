@@ -98,28 +98,17 @@ def test_the_children_are_in_the_tree_and_not_in_the_comparison(application, ser
     ]
 
 
-WAYS_TO_COMPARE = {
-    "three-way": {},
-    "server-side-apply": {"options": ["ServerSideApply=true"]},
-    "server-side-diff": {
-        "annotations": {"argocd.argoproj.io/compare-options": "ServerSideDiff=true"}
-    },
-}
-
-
-@pytest.mark.parametrize("way", WAYS_TO_COMPARE)
 def test_a_new_revision_is_progressing_until_it_serves_and_never_out_of_sync(
-    way, make_application, servers, stage
+    application, servers, stage
 ):
-    with make_application(**WAYS_TO_COMPARE[way]) as application:
-        new_revisions_are(stage, pod_outcomes.starting(stage.progress_address), servers)
-        commit = application.write(chat(runtime={"maxModelLength": 64}))
-        began = application.wait("Progressing", commit)
-        stage.clear()
-        application.wait("Healthy", commit)
-        assert {seen.health for seen in application.history[began:]} <= {"Progressing", "Healthy"}
-        assert list(drifts(application.history)) == []
-        assert application.syncs == 2  # one for each commit: it had nothing to heal
+    new_revisions_are(stage, pod_outcomes.starting(stage.progress_address), servers)
+    commit = application.write(chat(runtime={"maxModelLength": 64}))
+    began = application.wait("Progressing", commit)
+    stage.clear()
+    application.wait("Healthy", commit)
+    assert {seen.health for seen in application.history[began:]} <= {"Progressing", "Healthy"}
+    assert list(drifts(application.history)) == []
+    assert application.syncs == 2  # one for each commit: it had nothing to heal
 
 
 def test_a_revision_that_cannot_serve_is_degraded_and_says_why(application, servers, stage):
@@ -160,6 +149,14 @@ def test_an_action_that_cannot_be_done_is_refused_with_a_sentence(application, s
 
 
 # -- rollouts by evidence --------------------------------------------------------------------------
+
+WAYS_TO_COMPARE = {
+    "three-way": {},
+    "server-side-apply": {"options": ["ServerSideApply=true"]},
+    "server-side-diff": {
+        "annotations": {"argocd.argoproj.io/compare-options": "ServerSideDiff=true"}
+    },
+}
 
 WRONG = Behaviour(error_percent=20)
 HELD = canary(steps=[{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}])
