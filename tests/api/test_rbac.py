@@ -5,6 +5,7 @@ grant. Then each verb is withdrawn in turn, and the API server is seen to refuse
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from support.audit import AuditEntry, AuditLog
 from support.crash_sweep import FIRST, SECOND, Lane, open_lanes
 from support.kube import plural_of
 from support.manifests import Permission, permissions
-from support.servers import CHILD_COLLECTIONS, pinned
+from support.servers import CHILD_COLLECTIONS, SERVER_LABEL, pinned
 from support.stage import Stage
 from support.waiting import wait_until
 
@@ -35,8 +36,31 @@ ADDITIONS: dict[str, dict[str, Any]] = {
     "services": {"spec": {"externalIPs": ["192.0.2.1"]}},
     "poddisruptionbudgets": {"spec": {"maxUnavailable": None, "minAvailable": 1}},
 }
+ROUTE_ADDITIONS: dict[str, dict[str, Any]] = {
+    "destinationrules": {"spec": {"exportTo": ["."]}},
+    "virtualservices": {"spec": {"exportTo": ["."]}},
+    "httproutes": {"spec": {"hostnames": ["other.example.com"]}},
+}
 SECOND_WITHOUT_POLICY = SECOND | {"network": {"policy": "None"}}
-CHILD_RESOURCES = {plural_of(kind) for kind in CHILD_COLLECTIONS}
+CHILD_RESOURCES = {plural_of(kind) for kind in CHILD_COLLECTIONS} - {"configmaps"}
+
+# A router's objects need somebody who wants one.
+ISTIO = "/apis/networking.istio.io/v1/namespaces/{}/"
+GATEWAY_API = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/"
+ROUTES = {
+    "destinationrules": f"{ISTIO}destinationrules",
+    "virtualservices": f"{ISTIO}virtualservices",
+    "httproutes": f"{GATEWAY_API}httproutes",
+}
+BY_ISTIO, BY_GATEWAY_API, BUILT_IN, NOBODY = (
+    {"traffic": {"router": router}} for router in ("Istio", "GatewayAPI", "Gateway", "None")
+)
+ROUTER_OF = {
+    "destinationrules": BY_ISTIO,
+    "virtualservices": BY_ISTIO,
+    "httproutes": BY_GATEWAY_API,
+}
+RUN = {"rollout": {"strategy": "Canary"}, "runtime": {"args": ["--next"]}}
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/modelserver-operator"
 
 
@@ -75,31 +99,62 @@ class Actor:
 
         wait_until(is_read, timeout=60, what="Events of a pod are read")
 
-    def settle_one(self) -> str:
+    def settle_one(self, target: str = "") -> str:
         name = self.new_name()
-        self.servers.create(name, FIRST)
+        self.servers.create(name, spec_with(target))
         self.servers.wait_settled(name)
         return name
 
-    def crowd_one(self, resources: AbstractSet[str]) -> str:
+    def crowd_one(self, resources: AbstractSet[str], target: str = "") -> str:
         """A server whose children's names are taken; that of the resolving Job has to be learnt."""
         name, seen = self.new_name(), len(self.lane.proxy.seen)
-        self.servers.create(name, FIRST)
+        self.servers.create(name, spec_with(target))
         self.servers.wait_settled(name)
         self.servers.delete(name)
         self.servers.wait_gone(name)
         for write in self.lane.proxy.writes(seen):
-            is_its_own = write.request.name.partition("-")[0] == name
+            is_its_own = re.split("[-.]", write.request.name)[0] == name
             is_meant = is_its_own and write.request.resource in resources
             if is_meant and write.status == httpx.codes.CREATED:
                 self.kube.create(_stranger(json.loads(write.body)))
-        self.servers.create(name, FIRST)
+        self.servers.create(name, spec_with(target))
         return name
+
+    def roll_one(self, name: str) -> None:
+        """A run begins, which needs the built-in router."""
+        self.servers.patch(name, RUN)
+
+    def crowd_router(self) -> str:
+        """A server that is rolled out, while the name of its router's route is taken."""
+        name = self.settle_one()
+        metadata = {"name": f"{name}-router", "namespace": self.servers.namespace}
+        self.kube.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+        self.roll_one(name)
+        return name
+
+    def wait_for_route(self, name: str, *, there: bool) -> None:
+        def is_so() -> bool:
+            return (self.servers.child("ConfigMap", f"{name}-router") is not None) is there
+
+        wait_until(is_so, timeout=60, what=f"the route of {name} {'made' if there else 'gone'}")
+
+    def wait_until_used(self, resource: str, verb: str) -> None:
+        def is_used() -> bool:
+            requests = (seen.request for seen in self.lane.proxy.seen)
+            return any((one.resource, one.verb) == (resource, verb) for one in requests)
+
+        wait_until(is_used, timeout=60, what=f"{verb} of {resource}")
 
     def look_anew(self) -> None:
         """Every list and every watch."""
         with self.lane.proxy.blackout():
             pass
+
+    def add_to_route(self, name: str, resource: str) -> None:
+        collection = ROUTES[resource].format(self.servers.namespace)
+        for item in self.kube.items(collection, f"{SERVER_LABEL}={name}"):
+            path = f"{collection}/{item['metadata']['name']}"
+            self.kube.patch(path, ROUTE_ADDITIONS[resource])
 
     def add_to(self, name: str, resource: str) -> None:
         for child in self.servers.children(name):
@@ -120,12 +175,17 @@ class Actor:
         self.kube.delete(LEASE.format(self.lane.operator.installation.namespace))
 
     def wait_until_well(self) -> None:
-        watched = CHILD_RESOURCES | {"pods", "modelservers"}
+        watched = CHILD_RESOURCES | set(ROUTES) | {"configmaps", "pods", "modelservers"}
 
         def is_well() -> bool:
             return {request.resource for request in self.lane.proxy.open_watches} >= watched
 
         wait_until(is_well, timeout=SEEN_SECONDS, what="a watch of every kind", interval=0.05)
+
+
+def spec_with(target: str) -> dict[str, Any]:
+    """One that makes objects of this resource."""
+    return FIRST | ROUTER_OF.get(target, {})
 
 
 def _stranger(manifest):
@@ -169,7 +229,34 @@ def play_everything(actor: Actor) -> None:
     wait_until(
         lambda: len(actor.servers.children(name)) == 5, timeout=60, what="the old revision gone"
     )
+    play_routes(actor)
     for each in (name, stuck, *crowded):
+        actor.servers.delete(each)
+
+
+def play_routes(actor: Actor) -> None:
+    """Routes of Istio, of the Gateway API and of the built-in router, one after the other."""
+    routed = actor.settle_one("virtualservices")
+    for resource in ("destinationrules", "virtualservices"):
+        actor.add_to_route(routed, resource)
+        actor.wait_until_used(resource, "update")
+    actor.servers.patch(routed, BY_GATEWAY_API)
+    actor.servers.wait_settled(routed)
+    actor.wait_until_used("virtualservices", "delete")
+    actor.add_to_route(routed, "httproutes")
+    actor.wait_until_used("httproutes", "update")
+    actor.servers.patch(routed, BUILT_IN)
+    actor.wait_until_used("httproutes", "delete")
+    actor.roll_one(routed)
+    actor.wait_for_route(routed, there=True)
+    actor.servers.patch(routed, NOBODY)
+    actor.wait_for_route(routed, there=False)
+    others = [actor.crowd_one(set(ROUTES), resource) for resource in ROUTER_OF]
+    for each in (*others, actor.crowd_router()):
+        actor.servers.wait_diagnosis(each, "NameConflict")
+    for resource in (*ROUTES, "configmaps"):
+        actor.wait_until_used(resource, "get")
+    for each in (routed, *others):
         actor.servers.delete(each)
 
 
@@ -206,24 +293,39 @@ def provoke_read(actor: Actor, _permission: Permission, _name: str) -> None:
     actor.look_anew()
 
 
-def provoke_making(actor: Actor, _permission: Permission, _name: str) -> None:
-    actor.servers.create(actor.new_name(), FIRST)
+def provoke_making(actor: Actor, permission: Permission, _name: str) -> None:
+    actor.servers.create(actor.new_name(), spec_with(permission.target))
 
 
 def provoke_look_at_stranger(actor: Actor, permission: Permission, _name: str) -> None:
-    actor.crowd_one({permission.target})
+    actor.crowd_one({permission.target}, permission.target)
 
 
 def provoke_replacement(actor: Actor, permission: Permission, name: str) -> None:
-    actor.add_to(name, permission.target)
+    if permission.target in ROUTES:
+        actor.add_to_route(name, permission.target)
+    else:
+        actor.add_to(name, permission.target)
+
+
+def provoke_rollout(actor: Actor, permission: Permission, name: str) -> None:
+    """Its route is made, found to be somebody else's, or taken away."""
+    if permission.verb == "get":
+        actor.crowd_router()
+        return
+    actor.roll_one(name)
+    if permission.verb == "delete":
+        actor.wait_for_route(name, there=True)
+        actor.servers.patch(name, NOBODY)
 
 
 def provoke_question(actor: Actor, _permission: Permission, _name: str) -> None:
     actor.hide_a_volume()
 
 
-def provoke_removal(actor: Actor, _permission: Permission, name: str) -> None:
-    actor.servers.patch(name, SECOND_WITHOUT_POLICY)
+def provoke_removal(actor: Actor, permission: Permission, name: str) -> None:
+    is_route = permission.target in ROUTES
+    actor.servers.patch(name, BUILT_IN if is_route else SECOND_WITHOUT_POLICY)
 
 
 def provoke_election(actor: Actor, _permission: Permission, _name: str) -> None:
@@ -235,6 +337,7 @@ BY_TARGET: dict[str, Provocation] = {
     "modelservers/status": provoke_making,
     "pods": provoke_making,
     "events": provoke_making,
+    "configmaps": provoke_rollout,
 }
 BY_VERB: dict[str, Provocation] = {
     "get": provoke_look_at_stranger,
@@ -269,7 +372,7 @@ def is_refusal(permission: Permission, user: str) -> Callable[[AuditEntry], bool
 
 def missed_when_withdrawn(actor: Actor, audit: AuditLog, permission: Permission) -> str:
     """Empty if the API server refused the operator something; else what was not needed."""
-    name = actor.settle_one()
+    name = actor.settle_one(permission.target)
     installation = actor.lane.operator.installation
     mark = audit.mark()
     installation.withdraw(permission)
