@@ -39,7 +39,7 @@ class Kubectl:
         command = self.command("get", *arguments, "--watch", "-o", "json")
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
-                yield from _documents(iter(process.stdout.readline, "") if process.stdout else ())
+                yield from documents(iter(process.stdout.readline, "") if process.stdout else ())
             finally:
                 process.terminate()
 
@@ -48,7 +48,7 @@ class Kubectl:
         return subprocess.run(self.command(*arguments), check=False).returncode
 
 
-def _documents(lines: Iterator[str] | tuple[()]) -> Iterator[dict[str, Any]]:
+def documents(lines: Iterator[str] | tuple[()]) -> Iterator[dict[str, Any]]:
     """kubectl prints watched objects one after another, each ending in a line `}`."""
     document: list[str] = []
     for line in lines:

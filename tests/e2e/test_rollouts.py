@@ -1,0 +1,279 @@
+"""What clients notice of rollouts, good and bad ones: no failure that stable would not have made.
+
+Every scenario has a ModelServer, pods, built-in routers and 25 marked requests a second of its
+own. They are played side by side; the tests look at what was seen.
+"""
+
+import itertools
+import json
+import math
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from devcluster.demo import install
+from e2e.rollout_play import CONFIG_MAP, PROGRAM, Play, watching
+from e2e.test_traffic import operator_pids
+from support.waiting import wait_until
+
+AT_ONCE = 4  # scenarios: two cores carry so many pods
+
+ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}
+STEPS = [
+    {"weightPercent": 10, "holdSeconds": 8},
+    {"weightPercent": 50, "holdSeconds": 4},
+    {"weightPercent": 100, "holdSeconds": 2},
+]
+HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
+CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
+# Stable answers within 50 ms and some; a machine that is busy may take longer now and then.
+SLOW = {**ANALYSIS, "latency": {"slowAboveMilliseconds": 100}}
+
+
+# -- scenarios -------------------------------------------------------------------------------------
+
+
+def healthy(play):
+    with play.on_stage(CANARY):
+        play.change(MARKER="second")
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+
+
+def of_real_runtime(play):
+    """As healthy as the stand-in, with a model that generates."""
+    healthy(play)
+
+
+def failing(play):
+    with play.on_stage({**CANARY, "steps": HELD}):
+        play.change(FAIL_EVERY="10")
+        play.until_phase("RolledBack")
+        play.until_gone(play.new)
+
+
+def slow(play):
+    with play.on_stage({**CANARY, "steps": HELD, "analysis": SLOW}):
+        play.change(ANSWER_MILLISECONDS="150")
+        play.until_phase("RolledBack")
+        play.until_gone(play.new)
+
+
+def differing(play):
+    shadow = {"percent": 100, "holdSeconds": 3600, "minPairs": 20}
+    with play.on_stage({**CANARY, "shadow": shadow}):
+        play.change(VOICE="other")
+        play.until_phase("RolledBack")
+        play.until_gone(play.new)
+
+
+def swapped(play):
+    with play.on_stage({"strategy": "HoldAndSwap"}):
+        play.change(MARKER="second")
+        play.until_phase("Succeeded")
+        play.traffic.wait_for_answers(25, revision=play.new)
+
+
+def aborted(play):
+    with play.on_stage({"strategy": "BlueGreen", "analysis": ANALYSIS, "bakeSeconds": 3600}):
+        play.change(MARKER="second")
+        play.until_phase("Baking")
+        play.traffic.wait_for_answers(25, revision=play.new)
+        play.command("abort")
+        play.until_phase("RolledBack")
+        play.until_gone(play.new)
+
+
+def bereft(play, kubectl):
+    """The operator is killed while the second step is held, and comes back."""
+    with play.on_stage(CANARY):
+        play.change(MARKER="second")
+        play.until(lambda one: one.run.get("stepIndex") == 1, "the second step")
+        killed = operator_pids(kubectl)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+        return killed
+
+
+OF_STAND_IN = (failing, healthy, swapped, slow, differing, aborted)
+
+
+# -- stage -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def watch(kubectl, namespace):
+    with watching(kubectl, namespace) as watch:
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def marked(module_servers, images):
+    """What a ModelServer of the stand-in asks for."""
+    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP},
+               "data": {PROGRAM.name: PROGRAM.read_text()}}  # fmt: skip
+    module_servers.run("apply", "-f", "-", stdin=json.dumps(program))
+    container = {
+        "name": "server",
+        "command": ["python3", f"/program/{PROGRAM.name}"],
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    volume = {"name": "program", "configMap": {"name": CONFIG_MAP}}
+    return {
+        "model": {"uri": "file:///opt"},
+        "engine": "Custom",
+        "runtime": {"image": images.runtime, "drainSeconds": 20},
+        "replicas": 2,
+        "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
+    }
+
+
+@pytest.fixture(scope="module")
+def real(trained_claim):
+    return {"model": {"uri": f"pvc://{trained_claim}"}, "replicas": 1}
+
+
+@pytest.fixture(scope="module")
+def perform(module_servers, watch):
+    """Plays a scenario; gives the play, and what the scenario returned."""
+
+    def perform(scenario, spec, *more):
+        name = scenario.__name__.replace("_", "-")
+        play = Play(servers=module_servers, watch=watch, name=name, spec=spec)
+        returned = scenario(play, *more)
+        return play, returned
+
+    return perform
+
+
+@pytest.fixture(scope="module")
+def plays(perform, marked, real):
+    """Of all scenarios whose operator lives, side by side."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {of_real_runtime.__name__: pool.submit(perform, of_real_runtime, real)}
+        for scenario in OF_STAND_IN:
+            futures[scenario.__name__] = pool.submit(perform, scenario, marked)
+        yield lambda scenario: futures[scenario.__name__].result()[0]
+
+
+# -- what clients saw ------------------------------------------------------------------------------
+
+
+def require_unnoticed(play, record, *, but_of=""):
+    """Every request was answered once, by its own answer, and well."""
+    failures = play.traffic.failures(but_of=but_of)
+    record("failed_requests_during_rollouts", len(failures))
+    record("requests", len(play.traffic.answers))
+    story = "\n".join(play.story())
+    assert failures == [], story
+    assert play.traffic.mistaken() == [], story
+    assert play.traffic.lost() == set(), story
+
+
+@pytest.fixture
+def record(record_property, capsys):
+    """A figure, kept in the report and printed."""
+
+    def record(name, value):
+        record_property(name, value)
+        with capsys.disabled():
+            print(f"\n  {name}: {value}", end="")
+
+    return record
+
+
+@pytest.mark.parametrize("scenario", [healthy, of_real_runtime])
+def test_a_healthy_canary_takes_over_step_by_step(plays, record, scenario):
+    play = plays(scenario)
+    require_unnoticed(play, record)
+    record("seconds_to_succeeded", play.seconds_of("Succeeded"))
+    assert play.last.status["servingRevision"] == play.new
+    assert set(play.traffic.revisions()) == {play.old, play.new}
+    held = play.held_weights()
+    assert [weight for weight, _, _ in held] == [step["weightPercent"] for step in STEPS]
+    for weight, since, until in held:
+        require_share(play, record, weight, since, until)
+
+
+def require_share(play, record, weight, since, until):
+    """Of the requests that came through the router, within three standard deviations."""
+    shares = play.traffic.through_router(since, until)
+    requests, wanted = shares.total(), weight / 100
+    observed = shares[play.new] / requests
+    record(f"share_at_{weight}_percent", f"{observed:.3f} of {requests}")
+    assert requests >= ANALYSIS["minSamples"]
+    assert abs(observed - wanted) <= 3 * math.sqrt(wanted * (1 - wanted) / requests)
+
+
+def test_a_canary_that_fails_every_tenth_request_is_rolled_back(plays, record):
+    play = plays(failing)
+    require_rolled_back(play, record, "ErrorRate")
+    of_canary = play.traffic.failures()
+    record("errors_of_the_canary_itself", len(of_canary))
+    assert {answer.status for answer in of_canary} == {500}
+    require_unnoticed(play, record, but_of=play.new)
+
+
+def test_a_canary_that_is_three_times_slower_is_rolled_back(plays, record):
+    play = plays(slow)
+    require_rolled_back(play, record, "Latency")
+    require_unnoticed(play, record)
+
+
+def test_a_canary_that_answers_differently_is_seen_by_no_client(plays, record):
+    play = plays(differing)
+    require_rolled_back(play, record, "Disagreement", since="Shadowing")
+    require_unnoticed(play, record)
+    assert set(play.traffic.revisions()) == {play.old}
+    assert not [answer for answer in play.traffic.answers if "other" in answer.text]
+    assert {one.run["weights"]["intended"] for one in play.states() if "weights" in one.run} <= {0}
+
+
+def require_rolled_back(play, record, reason, since="Analyzing"):
+    """And not tried again; how long that took from the first request or copy that it got."""
+    seconds = play.entered("RollingBack") - play.entered(since)
+    record("seconds_to_detection", round(seconds, 1))
+    failed = play.last.status["failedRevisions"]
+    record("evidence", failed[0]["evidence"])
+    assert [(one["revision"], one["reason"]) for one in failed] == [(play.new, reason)]
+    assert play.last.status["servingRevision"] == play.old
+
+
+def test_a_swap_holds_requests_and_drops_none(plays, record):
+    play = plays(swapped)
+    record("longest_wait_seconds", round(max(a.seconds for a in play.traffic.answers), 1))
+    require_unnoticed(play, record)
+    assert set(play.traffic.revisions()) == {play.old, play.new}
+    assert play.last.status["servingRevision"] == play.new
+    assert any(one.run.get("isHoldingRequests") for one in play.states())
+
+
+def test_blue_green_takes_over_at_once_and_is_aborted_by_annotation(plays, record):
+    play = plays(aborted)
+    require_unnoticed(play, record)
+    weights = (one.run.get("weights", {}).get("intended", 0) for one in play.states())
+    assert [weight for weight, _ in itertools.groupby(weights)] == [0, 100, 0]
+    assert play.last.status["servingRevision"] == play.old
+    assert play.last.status["failedRevisions"][0]["reason"] == "Aborted"
+    assert play.last.status["lastCommand"]["result"] == "Done"
+
+
+def test_a_canary_ends_well_though_the_operator_is_killed(plays, perform, marked, kubectl, record):
+    for scenario in (of_real_runtime, *OF_STAND_IN):
+        plays(scenario)  # they want the operator alive
+    play, killed = perform(bereft, marked, kubectl)
+    assert killed, "no operator process is visible"
+    require_unnoticed(play, record)
+    record("seconds_to_succeeded", play.seconds_of("Succeeded"))
+    weights = (one.run.get("weights", {}).get("intended", 0) for one in play.states())
+    assert [weight for weight, _ in itertools.groupby(weights)] == [0, 10, 50, 100]
+    assert play.last.status["servingRevision"] == play.new
+    wait_until(lambda: len(operator_pids(kubectl)) == 2, timeout=120, what="two operators again")
+    kubectl.run(
+        "-n", install.NAMESPACE, "rollout", "status", f"deployment/{install.OPERATOR}",
+        "--timeout=120s",
+    )  # fmt: skip

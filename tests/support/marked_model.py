@@ -1,0 +1,116 @@
+"""A stand-in for a model: an HTTP program of one file; variables switch its faults on.
+
+Runs as engine `Custom` in any image with uvicorn. Each answer says the mark of its request, which
+revision made it, and how often this pod has seen the mark from clients.
+
+    ANSWER_MILLISECONDS   how long an answer takes (50)
+    FAIL_EVERY            every n-th request of a client gets 500; 0 is none (0)
+    VOICE                 the first word of every answer ("same")
+"""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+
+import uvicorn
+
+PORT = 8080
+# Keep-alive clients learn from `Connection: close` that they must connect anew, before any
+# connection is closed under a request of theirs.
+LAME_DUCK_SECONDS = 4
+
+
+class MarkedModel:
+    """An ASGI application."""
+
+    def __init__(self, environment):
+        self._seconds = int(environment.get("ANSWER_MILLISECONDS", "50")) / 1000
+        self._fail_every = int(environment.get("FAIL_EVERY", "0"))
+        self._voice = environment.get("VOICE", "same")
+        self._revision = environment.get("MODELSERVER_REVISION", "")
+        self._asked = 0
+        self._seen = Counter()
+        self.is_draining = False
+
+    async def __call__(self, scope, receive, send):
+        if scope["path"] != "/v1/chat/completions":
+            await self._send(send, 200, {"status": "ok"})
+            return
+        mark = json.loads(await _body(receive))["messages"][-1]["content"]
+        is_copy = b"x-modelserver-shadow" in dict(scope["headers"])
+        status = 200 if is_copy else self._status(mark)
+        await asyncio.sleep(self._seconds)
+        await self._send(send, status, self._answer(mark, status), mark=mark)
+
+    def _status(self, mark):
+        self._asked += 1
+        self._seen[mark] += 1
+        return 500 if self._fail_every and self._asked % self._fail_every == 0 else 200
+
+    def _answer(self, mark, status):
+        if status != 200:
+            return {"error": {"message": "broken on purpose", "type": "server_error"}}
+        message = {"role": "assistant", "content": f"{self._voice} {mark}"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"object": "chat.completion", "choices": [choice]}
+
+    async def _send(self, send, status, document, *, mark=None):
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-model-revision", self._revision.encode()),
+        ]
+        if mark is not None:
+            headers.append((b"x-request-id", mark.encode()))
+            headers.append((b"x-times-seen", str(self._seen[mark]).encode()))
+        if self.is_draining:
+            headers.append((b"connection", b"close"))
+        content = json.dumps(document).encode()
+        headers.append((b"content-length", str(len(content)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+
+async def _body(receive):
+    parts, has_more = [], True
+    while has_more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        has_more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+class Server(uvicorn.Server):
+    """Goes on answering for a while after SIGTERM, as a lame duck."""
+
+    def install(self, model):
+        loop = asyncio.get_running_loop()
+
+        def drain():
+            model.is_draining = True
+            loop.call_later(LAME_DUCK_SECONDS, setattr, self, "should_exit", True)
+
+        # after uvicorn's own handlers, which would end at once
+        loop.call_soon(loop.add_signal_handler, signal.SIGTERM, drain)
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        self.install(self.config.app)
+
+
+def main():
+    config = uvicorn.Config(
+        MarkedModel(os.environ),
+        host="0.0.0.0",
+        port=PORT,
+        lifespan="off",
+        access_log=False,
+        # Longer than clients keep an idle connection, so that it is they who close it.
+        timeout_keep_alive=75,
+    )
+    Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

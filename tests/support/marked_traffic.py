@@ -1,0 +1,151 @@
+"""A constant rate of requests, each with a mark of its own that its answer must bear."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from support.waiting import wait_until
+
+RATE = 25  # a second
+PATIENCE = 120  # seconds of one request; those that are held wait for new pods
+IDLE_SECONDS = 2  # less than any server keeps a connection that nobody uses
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One request and what came of it; times are seconds since the epoch."""
+
+    mark: str
+    began: float
+    seconds: float
+    status: int  # 0: none came
+    revision: str = ""  # that says to have made it
+    router_says: str = ""  # the revision that the router asked; empty without a router
+    times_seen: str = ""
+    marked: str = ""  # the mark of the answer
+    text: str = ""
+
+
+@dataclass
+class MarkedTraffic:
+    """Half of the requests keep their connections, half make new ones."""
+
+    url: str
+    model: str
+    answers: list[Answer] = field(default_factory=list)
+    sent: int = 0
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    async def run(self) -> None:
+        keeping = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
+        none = httpx.Limits(max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE, limits=keeping) as kept,
+            httpx.AsyncClient(timeout=PATIENCE, limits=none) as new,
+            asyncio.TaskGroup() as group,
+        ):
+            clock = asyncio.get_running_loop().time
+            due = clock()
+            for number, client in zip(itertools.count(), itertools.cycle((kept, new))):
+                if self._stopped.is_set():
+                    break
+                group.create_task(self._ask(client, f"{self.model}-{number}"))
+                self.sent += 1
+                due = max(due + 1 / RATE, clock())  # a pace that was lost is not caught up with
+                await asyncio.sleep(due - clock())
+
+    async def _ask(self, client: httpx.AsyncClient, mark: str) -> None:
+        began, clock = time.time(), time.monotonic()
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": mark}],
+            "max_tokens": 2,
+            "temperature": 0,
+        }
+        try:
+            answer = await client.post(self.url, json=body, headers={"x-request-id": mark})
+        except httpx.HTTPError as failure:
+            seconds = time.monotonic() - clock
+            self.answers.append(Answer(mark, began, seconds, 0, text=repr(failure)))
+            return
+        heard = answer.headers
+        self.answers.append(
+            Answer(
+                mark=mark,
+                began=began,
+                seconds=time.monotonic() - clock,
+                status=answer.status_code,
+                revision=heard.get("x-model-revision", ""),
+                router_says=heard.get("x-modelserver-revision", ""),
+                times_seen=heard.get("x-times-seen", "1"),
+                marked=heard.get("x-request-id", mark),
+                text=answer.text[:300],
+            )
+        )
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    # -- what is seen ------------------------------------------------------------------------------
+
+    def failures(self, *, but_of: str = "") -> list[Answer]:
+        """Requests without a good answer, but for errors that a revision itself has answered."""
+        return [
+            answer
+            for answer in list(self.answers)
+            if answer.status != 200 and not (but_of and answer.revision == but_of)
+        ]
+
+    def mistaken(self) -> list[Answer]:
+        """Answers to another request, or to one that a pod was sent twice."""
+        return [
+            answer
+            for answer in list(self.answers)
+            if answer.status and (answer.marked != answer.mark or answer.times_seen != "1")
+        ]
+
+    def lost(self) -> set[str]:
+        """Marks without exactly one outcome; after the end of the traffic."""
+        seen = Counter(answer.mark for answer in self.answers)
+        expected = {f"{self.model}-{number}" for number in range(self.sent)}
+        return {mark for mark in expected | set(seen) if seen[mark] != 1}
+
+    def revisions(self) -> Counter:
+        return Counter(answer.revision for answer in list(self.answers))
+
+    def through_router(self, since: float, until: float) -> Counter:
+        """Answers of requests that were sent in this time and that a router has passed on."""
+        return Counter(
+            answer.router_says
+            for answer in list(self.answers)
+            if since <= answer.began < until and answer.router_says
+        )
+
+    def wait_for_answers(self, count: int, *, revision: str = "", timeout: float = 90) -> None:
+        """Until that many more requests were answered, by this revision if one is given."""
+
+        def number() -> int:
+            return self.revisions()[revision] if revision else len(self.answers)
+
+        goal = number() + count
+        wait_until(
+            lambda: number() >= goal, timeout=timeout, what=f"{goal} answers of {revision or 'any'}"
+        )
+
+
+@contextmanager
+def marked_traffic(url: str, model: str):
+    traffic = MarkedTraffic(url=url, model=model)
+    thread = threading.Thread(target=asyncio.run, args=(traffic.run(),))
+    thread.start()
+    try:
+        yield traffic
+    finally:
+        traffic.stop()
+        thread.join()
