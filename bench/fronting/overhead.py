@@ -47,7 +47,7 @@ class Overhead:
             plain = await start(self._server("plain", cache_max_entries=0))
             cached = await start(self._server("cached"))
             logged = await start(self._server("logged", cache_max_entries=0, log_level="info"))
-            stack.enter_context(_pinned(self._cores.load))
+            stack.enter_context(pinned(self._cores.load))
             servers = {"plain": plain, "cached": cached, "logged": logged}
             for served in servers.values():
                 await _use(served, _short_chat(), count=_WARM_UP, connections=_CONNECTIONS)
@@ -87,7 +87,7 @@ def _cores() -> _Cores:
 
 
 @contextlib.contextmanager
-def _pinned(core: int | None) -> Iterator[None]:
+def pinned(core: int | None) -> Iterator[None]:
     """This process keeps to one core meanwhile, if there is one that the server has not."""
     before = os.sched_getaffinity(0)
     if core is not None:
