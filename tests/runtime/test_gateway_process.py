@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from modelserver_runtime.gateway.admin import Admin
 from modelserver_runtime.gateway.counts import EDGES_SECONDS, Histogram, Tally
 from modelserver_runtime.gateway.metrics import renderer
+from modelserver_runtime.gateway.route import read_route
 from modelserver_runtime.gateway.route_file import RouteFile
 from modelserver_runtime.gateway.status import Status
 from support.runtime_process import ROOT, runtime_process
@@ -129,6 +130,24 @@ async def test_the_metrics_say_the_same_as_the_status(admin):
     assert samples[("modelserver_router_request_duration_seconds_count", *common)] == 2
     assert samples[("modelserver_router_weight", ("revision", CANARY))] == 50
     assert samples[("modelserver_router_route_valid",)] == 1
+
+
+async def test_every_metric_and_every_key_of_the_status_is_in_the_documentation(admin):
+    page = (ROOT / "docs/router.md").read_text()
+    text = (await admin.admin.get("/metrics")).text
+    kinds = dict(re.findall(r"^# TYPE (modelserver_router_\w+) (\w+)$", text, re.MULTILINE))
+    assert set(kinds) == set(re.findall(r"`(modelserver_router_\w+)`", page))
+    shown = json.loads(page.split("```json")[-1].split("```")[0])
+    said = (await admin.admin.get("/router/status")).json()
+    assert set(said) == set(shown)
+    assert set(said["revisions"][STABLE]) == set(shown["revisions"][STABLE])
+    assert set(said["shadow"]) == set(shown["shadow"])
+
+
+def test_the_route_of_the_documentation_is_followed():
+    page = (ROOT / "docs/router.md").read_text()
+    shown = page.split("```json")[1].split("```")[0]
+    assert read_route(shown.encode()).hold.release_concurrency == 32
 
 
 async def test_readiness_follows_the_route_and_the_drain(admin):
