@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
-from pydantic.json_schema import SkipJsonSchema
 
 from modelserver_operator.apis.runtime import KeyReference
 from modelserver_operator.apis.types import (
@@ -185,20 +184,16 @@ class Analysis(ApiModel):
     max_error_percent: Percent = 0
     """A bound that does not look at the stable revision: the new one fails when it is certainly
     exceeded. 0 means none."""
-    queries: SkipJsonSchema[  # not in the CRD before the operator asks them
-        Annotated[
-            tuple[QueryCheck, ...],
-            Field(max_length=4, json_schema_extra=list_map("name")),
-            unique("name"),
-        ]
+    queries: Annotated[
+        tuple[QueryCheck, ...],
+        Field(max_length=4, json_schema_extra=list_map("name")),
+        unique("name"),
     ] = ()
     """More checks, asked of the Prometheus that the operator is configured with."""
-    webhooks: SkipJsonSchema[  # likewise
-        Annotated[
-            tuple[WebhookCheck, ...],
-            Field(max_length=4, json_schema_extra=list_map("name")),
-            unique("name"),
-        ]
+    webhooks: Annotated[
+        tuple[WebhookCheck, ...],
+        Field(max_length=4, json_schema_extra=list_map("name")),
+        unique("name"),
     ] = ()
     """More checks, asked of Services in the namespace."""
 
@@ -226,8 +221,8 @@ class RolloutSpec(ApiModel):
     `BlueGreen`: it is made in full, examined without traffic, and takes over at once. `Recreate`:
     the old pods end before the new ones start, and nothing answers in between. `HoldAndSwap`: the
     same, but requests are held at the router until the new pods are ready. `Auto` is `Canary` where
-    steps, shadow, preflight or analysis are given, otherwise `Rolling`; and `HoldAndSwap` where the
-    cluster has no room for both."""
+    steps, shadow, preflight or analysis are given, otherwise `Rolling`; and `HoldAndSwap`
+    instead of `Rolling` where the cluster has no room for both."""
     steps: Annotated[tuple[Step, ...], Field(max_length=10, json_schema_extra=LIST_ATOMIC)] = ()
     """The weights of the new revision, rising to 100. Empty means 5, 25, 50 and 100."""
     shadow: Shadow | None = None
