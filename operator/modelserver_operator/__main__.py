@@ -11,16 +11,20 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import aiohttp
 import uvloop
 
 from modelserver_operator.cluster.access import Access, find_access
+from modelserver_operator.cluster.checks import CheckProbe
 from modelserver_operator.cluster.client import ApiClient
+from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe, open_probe_session
 from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.cluster.transport import Transport
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidConfiguration
 from modelserver_operator.handlers import ModelServerWatch
+from modelserver_operator.reconciler.reconciler import Probes
 from modelserver_operator.reconciler.replica import Replica
 from modelserver_operator.telemetry.logs import configure_logging
 from modelserver_operator.telemetry.metrics import Gauges, Metrics
@@ -65,7 +69,7 @@ async def operate(config: OperatorConfig, access: Access) -> None:
     measured = Metrics()
     async with Transport(access, measured.request) as transport, open_probe_session() as pods:
         client = ApiClient(transport)
-        replica = Replica(client, ProgressProbe(pods), ReadingProbe(pods), config, measured, _now)
+        replica = Replica(client, _probes(client, pods, config), config, measured, _now)
         watch = ModelServerWatch(
             access, client, replica, measured.request, namespaces=config.namespaces
         )
@@ -73,6 +77,18 @@ async def operate(config: OperatorConfig, access: Access) -> None:
             watching = group.create_task(watch.run())
             await replica.run(stop)
             watching.cancel()
+
+
+def _probes(client: ApiClient, pods: aiohttp.ClientSession, config: OperatorConfig) -> Probes:
+    checks = CheckProbe(
+        pods, prometheus_url=config.prometheus_url, cluster_domain=config.cluster_domain
+    )
+    return Probes(
+        progress=ProgressProbe(pods),
+        mounts=MountProbe(client),
+        readings=ReadingProbe(pods),
+        checks=checks,
+    )
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ class OperatorConfig:
         default_factory=_own_labels
     )  # its own, for NetworkPolicies
     cluster_domain: str = "cluster.local"  # ends the full names of Services, in routes of Istio
+    prometheus_url: str = ""  # asked the queries of spec.rollout.analysis; empty: there are none
     monitoring_namespace: str = "monitoring"  # may scrape model pods; empty: nobody else may
     identity: str = ""  # of this replica in the Lease; empty: the host's name
     concurrency: int = 8  # reconciliations at the same time
@@ -141,6 +142,7 @@ def _port(value: int) -> bool:
 _CHECKS: Mapping[str, tuple[Callable[..., bool], str]] = {
     "runtime_image": (_is_image, "an image reference"),
     "hub_endpoint": (_is_url, "an http:// or https:// URL"),
+    "prometheus_url": (lambda url: not url or _is_url(url), "an http:// or https:// URL"),
     "cluster_domain": (_is_domain, "a DNS name such as cluster.local"),
     "settle_seconds": (lambda value: value >= 1, "1 second or more"),
     "history_limit": (lambda value: value >= 0, "0 or more"),

@@ -11,7 +11,7 @@ from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import Conflict, NotLeading, OperatorError, Unavailable
 from modelserver_operator.plan.answers import NOTHING_HEARD
 from modelserver_operator.reconciler.caches import Caches
-from modelserver_operator.reconciler.reconciler import STRANGER_SECONDS, Reconciler
+from modelserver_operator.reconciler.reconciler import STRANGER_SECONDS, Probes, Reconciler
 from support import pod_outcomes
 from support.memory_api import MemoryApi
 from support.snapshot import snapshot_of
@@ -80,9 +80,9 @@ class Desk:
             self.caches,
             OperatorConfig(runtime_image="runtime:1", identity="test"),
             guard=self.guard,
-            probe=self.probe,
-            mounts=self.mounts,
-            readings=Unheard(),
+            probes=Probes(
+                progress=self.probe, mounts=self.mounts, readings=Unheard(), checks=Unheard()
+            ),
             clock=lambda: NOW,
             absorb=self.absorbed.append,
             decided=self.decided.append,

@@ -7,6 +7,7 @@ from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.arrangement import Arrangement, arrange
 from modelserver_operator.plan.asking import questions_of
+from modelserver_operator.plan.checking import checks_of
 from modelserver_operator.plan.children import (
     Wanted,
     desired_children,
@@ -74,6 +75,7 @@ def desired_state(
         route_version=arrangement.routing.version if arrangement.routing else "",
         preflight=wanted.preflight,
         route_problem=arrangement.route_problem,
+        checks=checks_of(server, wish, now),
         questions=questions_of(server, wish, observed),
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),

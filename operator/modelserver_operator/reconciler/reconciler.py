@@ -6,6 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from modelserver_operator.apis.v1alpha1 import parse_model_server
+from modelserver_operator.cluster.checks import CheckProbe
 from modelserver_operator.cluster.client import ApiClient, ObjectName, name_of
 from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe
@@ -19,7 +20,18 @@ from modelserver_operator.reconciler.announce import Announcer
 from modelserver_operator.reconciler.apply import Applier, Guard
 from modelserver_operator.reconciler.caches import KINDS, Caches, ServerId, is_owned_by
 from modelserver_operator.resources.kinds import MODEL_SERVER, POD
+from modelserver_operator.rollout.sight import CheckAnswer
 from modelserver_operator.status.report import Reported, reported, status_of_invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Ask what no informer shows."""
+
+    progress: ProgressProbe
+    mounts: MountProbe
+    readings: ReadingProbe
+    checks: CheckProbe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +41,7 @@ class Answers:
     progress: Mapping[str, PodProgress] = MappingProxyType({})
     mount_failures: Mapping[str, str] = MappingProxyType({})
     heard: Heard = NOTHING_HEARD
+    checks: tuple[CheckAnswer, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +98,7 @@ class Reconciler:
         config: OperatorConfig,
         *,
         guard: Guard,
-        probe: ProgressProbe,
-        mounts: MountProbe,
-        readings: ReadingProbe,
+        probes: Probes,
         clock: Callable[[], datetime],
         absorb: Callable[[ObjectName], None],
         decided: Callable[[str], None],
@@ -96,9 +107,7 @@ class Reconciler:
         self._caches = caches
         self._config = config
         self._guard = guard
-        self._probe = probe
-        self._mounts = mounts
-        self._readings = readings
+        self._probes = probes
         self._clock = clock
         self._absorb = absorb
         self._applier = Applier(client, caches, guard)
@@ -123,18 +132,20 @@ class Reconciler:
         """Looks twice where the first look raises a question."""
         answers = Answers(progress=await self._progress_of(where))
         look = await self._look(cached, answers)
-        if not look.plan.unmounted and not look.plan.questions:
+        plan = look.plan
+        if not plan.unmounted and not plan.questions:
             return look, answers
         answers = replace(
             answers,
             mount_failures=await self._mount_failures(look),
-            heard=await self._readings.read(look.observed.pods, look.plan.questions),
+            heard=await self._probes.readings.read(look.observed.pods, plan.questions),
+            checks=await self._probes.checks.ask(plan.checks) if plan.checks else None,
         )
         return await self._look(cached, answers), answers
 
     async def _mount_failures(self, look: Look) -> Mapping[str, str]:
         pods = [one for one in look.observed.pods if _is_one_of(one, look.plan.unmounted)]
-        return await self._mounts.read(pods) if pods else {}
+        return await self._probes.mounts.read(pods) if pods else {}
 
     async def _act(self, server: ServerId, look: Look, answers: Answers) -> Verdict:
         if look.is_settled:
@@ -175,7 +186,7 @@ class Reconciler:
         server_id = _id_of(manifest)
         await self._refresh_strangers(server_id)
         observed = self._caches.observe(server_id, answers.progress, answers.mount_failures)
-        observed = replace(observed, heard=answers.heard)
+        observed = replace(observed, heard=answers.heard, checks=answers.checks)
         now = self._clock()
         try:
             server = parse_model_server(manifest)
@@ -191,7 +202,7 @@ class Reconciler:
     async def _progress_of(self, where: ObjectName) -> Mapping[str, PodProgress]:
         if where not in self._progress_wanted:
             return {}
-        return await self._probe.read(self._caches.of[POD.kind].of_server(where))
+        return await self._probes.progress.read(self._caches.of[POD.kind].of_server(where))
 
     async def _refresh_strangers(self, server: ServerId) -> None:
         strangers = self._caches.strangers

@@ -10,17 +10,14 @@ from datetime import datetime
 from modelserver_operator.cluster.client import ApiClient, ObjectName
 from modelserver_operator.cluster.informer import Informer
 from modelserver_operator.cluster.lease import Leadership, Terms
-from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.optional import OptionalInformers
 from modelserver_operator.cluster.patience import jittered, pause
-from modelserver_operator.cluster.progress import ProgressProbe
-from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.reconciler.audit import ServerAudit
 from modelserver_operator.reconciler.caches import Caches
 from modelserver_operator.reconciler.queue import WorkQueue
-from modelserver_operator.reconciler.reconciler import Reconciler
+from modelserver_operator.reconciler.reconciler import Probes, Reconciler
 from modelserver_operator.reconciler.workers import Workers
 from modelserver_operator.resources.kinds import CHILD_KINDS, POD
 from modelserver_operator.resources.router_choice import Capabilities
@@ -47,8 +44,7 @@ class Replica:
     def __init__(
         self,
         client: ApiClient,
-        probe: ProgressProbe,
-        readings: ReadingProbe,
+        probes: Probes,
         config: OperatorConfig,
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -78,9 +74,7 @@ class Replica:
             self._caches,
             config,
             guard=self._leadership,
-            probe=probe,
-            mounts=MountProbe(client),
-            readings=readings,
+            probes=probes,
             clock=clock,
             absorb=self._queue.absorb,
             decided=metrics.decided,

@@ -46,7 +46,7 @@ class _PodState:
 
 
 def artifact_of(situation: Situation) -> Artifact:
-    """Of the pod of the target revision that is furthest."""
+    """Of the pod with these files that is furthest."""
     uri = situation.server.spec.model.uri
     resolution = situation.plan.resolution
     if resolution.state is not ResolutionState.RESOLVED:
@@ -73,7 +73,7 @@ def _last_known(situation: Situation) -> Artifact:
 
 
 def _pod_states(situation: Situation) -> Iterator[_PodState]:
-    for pod in situation.target_pods:
+    for pod in situation.asked_pods:
         if pods.is_alive(pod) and (phase := _phase_of(situation, pod)) is not None:
             yield _PodState(
                 phase=phase,

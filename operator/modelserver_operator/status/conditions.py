@@ -263,6 +263,8 @@ def _resolution(report: Report) -> tuple[ConditionStatus, str, str]:
     situation, diagnosis = report.situation, report.diagnosis
     resolution, uri = situation.plan.resolution, situation.server.spec.model.uri
     match resolution.state:
+        case ResolutionState.RESOLVED if report.failed is not None:
+            return TRUE, Reason.RESOLVED, f"revision {report.failed.revision} has {uri}"
         case ResolutionState.RESOLVED if resolution.commit:
             return TRUE, Reason.RESOLVED, f"{uri} is served at commit {resolution.commit}"
         case ResolutionState.RESOLVED:

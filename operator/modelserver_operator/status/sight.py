@@ -63,6 +63,7 @@ def sight_of(situation: Situation, wish: Wish) -> Sight:
         router=_router(situation),
         answers=counted.answers,
         metrics_unavailable=counted.unavailable,
+        checks=situation.observed.checks,
         preflight=situation.plan.preflight.outcome,
         preflight_failure=situation.plan.preflight.failure,
     )

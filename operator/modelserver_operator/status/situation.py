@@ -77,6 +77,12 @@ class Situation:
             return tuple(pod for pod in self.observed.pods if pods.job_of(pod) in jobs)
         return self.pods_of(self.target)
 
+    @property
+    def asked_pods(self) -> tuple[Manifest, ...]:
+        """Pods with the model that the spec asks for: none where that was rolled back."""
+        asked = self.plan.target_revision
+        return self.pods_of(asked) if asked else self.target_pods
+
     def pods_of(self, revision: str) -> tuple[Manifest, ...]:
         return tuple(
             pod for pod in self.workload_pods if revision and pods.revision_of(pod) == revision
