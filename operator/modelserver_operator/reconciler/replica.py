@@ -231,7 +231,7 @@ def _leadership(
 
 def _rollout_phase(server: Manifest) -> str:
     rollout = (server.get("status") or {}).get("rollout") or {}
-    return str(rollout.get("phase", ""))
+    return str(rollout.get("phase") or "")
 
 
 def _ready_reason(server: Manifest) -> str:
