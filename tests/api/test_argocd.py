@@ -19,7 +19,11 @@ from support.rollouts import Play, canary
 from support.servers import pinned
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.gitops, pytest.mark.usefixtures("operator", "stage")]
+pytestmark = [
+    pytest.mark.gitops,
+    pytest.mark.timeout(900),  # four programs more than other tests have, on a busy machine
+    pytest.mark.usefixtures("operator", "stage"),
+]
 
 BROKEN = pod_outcomes.exiting(2, code="InvalidConfiguration", message="--no is no flag")
 

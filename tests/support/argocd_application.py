@@ -151,7 +151,7 @@ class Application:
         self.refresh()
         return commit
 
-    def wait(self, health: str, commit: str, timeout: float = 120) -> int:
+    def wait(self, health: str, commit: str, timeout: float = 240) -> int:
         """Until it is Synced with the commit and has that health; how long its history is then."""
         wanted = Seen("Synced", health, commit)
 
@@ -176,7 +176,7 @@ class Application:
         """How many times it has written to the cluster."""
         return len(self.get()["status"]["history"])
 
-    def compare(self, timeout: float = 120) -> None:
+    def compare(self, timeout: float = 240) -> None:
         """Lets it compare Git with the cluster once more, and waits until it has."""
         before = self.get()["status"]["reconciledAt"]
         self.refresh()
