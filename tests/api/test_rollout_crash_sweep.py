@@ -13,7 +13,7 @@ from support.rollout_sweep import story_of
 
 IS_LONG = bool(os.environ.get("MODELSERVER_TEST_LONG"))
 LANES = ["rolling-a", "rolling-b", "rolling-c"]
-STRIDE = 1 if IS_LONG else 23  # odd: both sides come in turn
+STRIDE = 1 if IS_LONG else 41  # odd: both sides come in turn
 
 
 @pytest.mark.timeout(7200 if IS_LONG else 1800)
