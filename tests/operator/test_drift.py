@@ -45,6 +45,19 @@ def child(body, **metadata):
             {"containers": [{"name": "other"}]},
             ["containers[server]"],
         ),
+        # The same name in two namespaces tells nothing apart.
+        (
+            {"parentRefs": [{"name": "x", "namespace": "a"}, {"name": "x", "namespace": "b"}]},
+            {"parentRefs": [{"name": "x", "namespace": "a"}, {"name": "x", "namespace": "b"}]},
+            [],
+        ),
+        # Rules have names, and their order decides.
+        (
+            {"spec": {"http": [{"name": "beta"}, {"name": "main"}]}},
+            {"spec": {"http": [{"name": "main"}, {"name": "beta"}]}},
+            ["spec.http[beta].name", "spec.http[main].name"],
+        ),
+        ({"retries": {"attempts": 0}}, {"retries": {}}, ["retries.attempts"]),
         ({"a": "text"}, {"a": {"b": 1}}, ["a"]),
         ({"a": {"b": 1}}, {"a": "text"}, ["a"]),
         ({"a": 1}, {"a": 1, "status": {"b": 2}}, []),
@@ -135,3 +148,16 @@ def test_our_own_fields_those_of_controllers_and_what_is_not_in_spec_are_no_addi
 def test_what_is_planned_does_not_differ_from_itself():
     for write in plan_for(a_server({"replicas": 2}), nothing()).writes:
         assert list(differences(write.manifest, write.manifest)) == []
+
+
+@pytest.mark.parametrize(
+    ("put_in", "paths"),
+    [({}, []), ({"fault": {"abort": {"httpStatus": 500}}}, ["spec.http"])],
+)
+def test_what_is_put_into_a_rule_is_an_addition(put_in, paths):
+    """Who writes an atomic list manages all of it, so nothing says what has been added."""
+    wanted = {"spec": {"http": [{"name": "main", "timeout": "60s"}]}}
+    seen = {"spec": {"http": [{"name": "main", "timeout": "60s"} | put_in]}}
+    entry = {"manager": "kubectl-edit", "fieldsV1": {"f:spec": {"f:http": {}}}}
+    observed = child(seen, managedFields=[entry])
+    assert list(additions(child(wanted), observed)) == paths
