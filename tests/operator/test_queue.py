@@ -268,3 +268,35 @@ def test_a_key_that_has_rested_may_write_freely_again():
         throttle.wrote(KEY, 100)
     assert throttle.wait_seconds(KEY, 101) == PAUSE_SECONDS - 1
     assert throttle.wait_seconds(KEY, 101 + WINDOW_SECONDS) == 0
+
+
+async def test_writes_that_follow_from_decisions_of_our_own_are_no_war():
+    """A rollout of many steps writes more often than anybody undoes what we write."""
+    queue = WorkQueue()
+    queue.add(KEY)
+    verdicts = [Verdict(wrote=True), Verdict(wrote=True, decided=True, again_after_seconds=0.0)]
+    times = []
+
+    async def reconcile(key):
+        times.append(now())
+        verdict = verdicts[len(times) % 2]
+        if len(times) < 4 * FREE_PASSES and not verdict.decided:
+            queue.add(key)
+        return verdict if len(times) < 4 * FREE_PASSES else Verdict()
+
+    await work(queue, reconcile, seconds=5)
+    assert len(times) == 4 * FREE_PASSES
+
+
+async def test_what_was_decided_is_carried_out_at_once():
+    queue = WorkQueue()
+    queue.add(KEY)
+    verdicts = [Verdict(decided=True, again_after_seconds=0.0), Verdict(wrote=True), Verdict()]
+    times = []
+
+    async def reconcile(_key):
+        times.append(now())
+        return verdicts.pop(0)
+
+    assert await work(queue, reconcile, seconds=5) == ["decided", "wrote"]
+    assert times == [0, 0]
