@@ -99,9 +99,6 @@ def bereft(play, kubectl):
         return killed
 
 
-OF_STAND_IN = (failing, healthy, swapped, slow, differing, aborted)
-
-
 # -- stage -----------------------------------------------------------------------------------------
 
 
@@ -151,13 +148,29 @@ def perform(module_servers, watch):
 
 
 @pytest.fixture(scope="module")
-def plays(perform, marked, real):
-    """Of all scenarios whose operator lives, side by side."""
+def plays(request, perform, marked):
+    """Of all scenarios that are asked for and want the operator alive, side by side."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {of_real_runtime.__name__: pool.submit(perform, of_real_runtime, real)}
-        for scenario in OF_STAND_IN:
-            futures[scenario.__name__] = pool.submit(perform, scenario, marked)
-        yield lambda scenario: futures[scenario.__name__].result()[0]
+        futures = {}
+        for scenario in scenarios_of(request.session.items):
+            is_real = scenario is of_real_runtime
+            spec = request.getfixturevalue("real") if is_real else marked
+            futures[scenario] = pool.submit(perform, scenario, spec)
+        yield lambda scenario: futures[scenario].result()[0]
+
+
+def scenarios_of(items):
+    parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    return list(dict.fromkeys(one["play"] for one in parameters if "play" in one))
+
+
+@pytest.fixture
+def play(request, plays):
+    return plays(request.param)
+
+
+def played(*scenarios):
+    return pytest.mark.parametrize("play", scenarios, indirect=True)
 
 
 # -- what clients saw ------------------------------------------------------------------------------
@@ -186,9 +199,8 @@ def record(record_property, capsys):
     return record
 
 
-@pytest.mark.parametrize("scenario", [healthy, of_real_runtime])
-def test_a_healthy_canary_takes_over_step_by_step(plays, record, scenario):
-    play = plays(scenario)
+@played(of_real_runtime, healthy)
+def test_a_healthy_canary_takes_over_step_by_step(play, record):
     require_unnoticed(play, record)
     record("seconds_to_succeeded", play.seconds_of("Succeeded"))
     assert play.last.status["servingRevision"] == play.new
@@ -209,8 +221,8 @@ def require_share(play, record, weight, since, until):
     assert abs(observed - wanted) <= 3 * math.sqrt(wanted * (1 - wanted) / requests)
 
 
-def test_a_canary_that_fails_every_tenth_request_is_rolled_back(plays, record):
-    play = plays(failing)
+@played(failing)
+def test_a_canary_that_fails_every_tenth_request_is_rolled_back(play, record):
     require_rolled_back(play, record, "ErrorRate")
     of_canary = play.traffic.failures()
     record("errors_of_the_canary_itself", len(of_canary))
@@ -218,14 +230,14 @@ def test_a_canary_that_fails_every_tenth_request_is_rolled_back(plays, record):
     require_unnoticed(play, record, but_of=play.new)
 
 
-def test_a_canary_that_is_three_times_slower_is_rolled_back(plays, record):
-    play = plays(slow)
+@played(slow)
+def test_a_canary_that_is_three_times_slower_is_rolled_back(play, record):
     require_rolled_back(play, record, "Latency")
     require_unnoticed(play, record)
 
 
-def test_a_canary_that_answers_differently_is_seen_by_no_client(plays, record):
-    play = plays(differing)
+@played(differing)
+def test_a_canary_that_answers_differently_is_seen_by_no_client(play, record):
     require_rolled_back(play, record, "Disagreement", since="Shadowing")
     require_unnoticed(play, record)
     assert set(play.traffic.revisions()) == {play.old}
@@ -243,8 +255,8 @@ def require_rolled_back(play, record, reason, since="Analyzing"):
     assert play.last.status["servingRevision"] == play.old
 
 
-def test_a_swap_holds_requests_and_drops_none(plays, record):
-    play = plays(swapped)
+@played(swapped)
+def test_a_swap_holds_requests_and_drops_none(play, record):
     record("longest_wait_seconds", round(max(a.seconds for a in play.traffic.answers), 1))
     require_unnoticed(play, record)
     assert set(play.traffic.revisions()) == {play.old, play.new}
@@ -252,8 +264,8 @@ def test_a_swap_holds_requests_and_drops_none(plays, record):
     assert any(one.run.get("isHoldingRequests") for one in play.states())
 
 
-def test_blue_green_takes_over_at_once_and_is_aborted_by_annotation(plays, record):
-    play = plays(aborted)
+@played(aborted)
+def test_blue_green_takes_over_at_once_and_is_aborted_by_annotation(play, record):
     require_unnoticed(play, record)
     weights = (one.run.get("weights", {}).get("intended", 0) for one in play.states())
     assert [weight for weight, _ in itertools.groupby(weights)] == [0, 100, 0]
@@ -262,8 +274,10 @@ def test_blue_green_takes_over_at_once_and_is_aborted_by_annotation(plays, recor
     assert play.last.status["lastCommand"]["result"] == "Done"
 
 
-def test_a_canary_ends_well_though_the_operator_is_killed(plays, perform, marked, kubectl, record):
-    for scenario in (of_real_runtime, *OF_STAND_IN):
+def test_a_canary_ends_well_though_the_operator_is_killed(
+    request, plays, perform, marked, kubectl, record
+):
+    for scenario in scenarios_of(request.session.items):
         plays(scenario)  # they want the operator alive
     play, killed = perform(bereft, marked, kubectl)
     assert killed, "no operator process is visible"
