@@ -79,8 +79,8 @@ def test_abort_wins_over_a_command_to_promote():
 def test_pause_stops_a_run_until_resume(phase):
     world = at(phase)
     assert world.tell("pause").result == "Done"
-    for _ in range(20):
-        world.beat(seconds=10_000)
+    for _ in range(5):
+        world.beat(seconds=40_000)
     assert (world.phase, world.run.paused.by) == (phase, "command")
     assert world.tell("resume", token="2").result == "Done"
     world.until(Phase.SUCCEEDED)

@@ -6,7 +6,13 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from modelserver_operator.apis.rollout import (
     Analysis,
@@ -72,6 +78,7 @@ def killed_run(strategy: Strategy, *, at_look: int, after_effects: int, is_writt
     raise AssertionError(f"it does not end: {world.status.rollout}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [Strategy.CANARY, Strategy.HOLD_AND_SWAP])
 def test_a_run_with_a_kill_anywhere_goes_the_same_way_as_one_without(strategy):
     rules = RULES.model_copy(update={"strategy": strategy})
@@ -86,6 +93,7 @@ def test_a_run_with_a_kill_anywhere_goes_the_same_way_as_one_without(strategy):
             assert world.status.serving_revision == B
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_effects", range(5))
 def test_a_write_whose_effects_never_came_is_carried_out_by_the_next_operator(after_effects):
     expected = course(finished(World(RULES)))
@@ -95,6 +103,18 @@ def test_a_write_whose_effects_never_came_is_carried_out_by_the_next_operator(af
         )
         assert course(world) == expected
         assert world.lost == []
+
+
+@pytest.mark.parametrize(("at_look", "after_effects"), [(1, 0), (4, 2), (9, 3), (15, 4)])
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_run_with_a_kill_ends_as_one_without(at_look, after_effects, is_written):
+    """A sample of the sweeps above, for every day."""
+    world = killed_run(
+        Strategy.CANARY, at_look=at_look, after_effects=after_effects, is_written=is_written
+    )
+    steps = [step for phase, step, _ in course(world) if phase is Phase.ANALYZING]
+    assert steps == [0, 1, 2]
+    assert (world.status.serving_revision, world.lost) == (B, [])
 
 
 def test_of_two_operators_that_decide_at_once_one_is_refused_and_nothing_counts_twice():
@@ -380,10 +400,14 @@ class Chaos(RuleBasedStateMachine):
         return is_over and status.serving_revision == wanted_revision(status, self.world.target)
 
 
-TestChaos = Chaos.TestCase
-TestChaos.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+UNHURRIED = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
+TestChaos = Chaos.TestCase
+TestChaos.settings = settings(UNHURRIED, max_examples=12, stateful_step_count=25)
+
+
+@pytest.mark.slow
+def test_much_chaos():
+    many = settings(UNHURRIED, max_examples=120, stateful_step_count=50)
+    run_state_machine_as_test(Chaos, settings=many)

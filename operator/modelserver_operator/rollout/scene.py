@@ -75,7 +75,8 @@ class Scene:
         return self.rules.capacity_policy
 
     def with_run(self, run: Rollout) -> "Scene":
-        return replace(self, run=run, rules=rules_of(run)) if run is not self.run else self
+        has_rules = run.spec is self.run.spec  # it is parsed once, not at every change of the run
+        return replace(self, run=run, rules=self.rules if has_rules else rules_of(run))
 
     def changed(self, **changes: Any) -> Rollout:
         return self.run.model_copy(update=changes)
