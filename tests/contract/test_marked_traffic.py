@@ -1,0 +1,101 @@
+"""The traffic of the end-to-end tests finds what it is there to find."""
+
+import asyncio
+import json
+
+import pytest
+
+from support.marked_model import MarkedModel
+from support.marked_traffic import Answer, MarkedTraffic
+
+GOOD = {"began": 1.0, "seconds": 0.1, "status": 200, "times_seen": "1"}
+
+
+def traffic_of(*answers, sent):
+    return MarkedTraffic(url="", model="chat", answers=list(answers), sent=sent)
+
+
+def answer(number, **more):
+    mark = f"chat-{number}"
+    return Answer(**{**GOOD, "mark": mark, "marked": mark, **more})
+
+
+def test_good_answers_are_nothing_to_complain_about():
+    traffic = traffic_of(answer(0), answer(1), sent=2)
+    assert traffic.failures() == traffic.mistaken() == []
+    assert traffic.lost() == set()
+
+
+def test_a_request_without_an_outcome_is_lost():
+    assert traffic_of(answer(0), sent=2).lost() == {"chat-1"}
+
+
+def test_a_request_with_two_outcomes_is_told():
+    assert traffic_of(answer(0), answer(0), sent=1).lost() == {"chat-0"}
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"marked": "chat-7"}, {"times_seen": "2"}], ids=["swapped", "asked twice"]
+)
+def test_a_wrong_answer_is_mistaken(mistake):
+    assert len(traffic_of(answer(0, **mistake), sent=1).mistaken()) == 1
+
+
+def test_errors_of_one_revision_alone_may_be_left_out():
+    traffic = traffic_of(
+        answer(0, status=500, revision="new"),
+        answer(1, status=500, revision="old"),
+        answer(2, status=0),
+        sent=3,
+    )
+    assert [one.mark for one in traffic.failures(but_of="new")] == ["chat-1", "chat-2"]
+
+
+def test_only_what_a_router_passed_on_counts_for_a_share():
+    traffic = traffic_of(
+        answer(0, router_says="new"), answer(1), answer(2, router_says="old", began=9.0), sent=3
+    )
+    assert traffic.through_router(0, 5) == {"new": 1}
+
+
+# -- the stand-in that it asks ---------------------------------------------------------------------
+
+
+def asked(model, mark, *headers):
+    """The status, the headers and the document of one answer."""
+    sent = []
+    body = json.dumps({"messages": [{"role": "user", "content": mark}]}).encode()
+    scope = {"path": "/v1/chat/completions", "headers": list(headers)}
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(model(scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+
+
+def model_with(**environment):
+    return MarkedModel({"ANSWER_MILLISECONDS": "0", "MODELSERVER_REVISION": "new", **environment})
+
+
+def test_an_answer_bears_the_mark_and_the_revision():
+    status, headers, document = asked(model_with(VOICE="other"), "chat-3")
+    assert status == 200
+    assert headers[b"x-request-id"] == b"chat-3"
+    assert headers[b"x-model-revision"] == b"new"
+    assert document["choices"][0]["message"]["content"] == "other chat-3"
+
+
+def test_every_nth_request_fails_but_no_copy():
+    model = model_with(FAIL_EVERY="2")
+    copy = (b"x-modelserver-shadow", b"true")
+    statuses = [asked(model, f"chat-{n}", *more)[0] for n, more in enumerate([(), (copy,), ()])]
+    assert statuses == [200, 200, 500]
+
+
+def test_a_mark_that_comes_twice_is_counted():
+    model = model_with()
+    assert [asked(model, "chat-1")[1][b"x-times-seen"] for _ in range(2)] == [b"1", b"2"]
