@@ -14,7 +14,7 @@ from support.marked_traffic import MarkedTraffic, marked_traffic
 from support.waiting import wait_until
 
 PROGRAM = Path(__file__).resolve().parents[1] / "support" / "marked_model.py"
-CONFIG_MAP = "marked-model"
+STAND_IN = "marked-model"  # its program and its claim
 COMMAND = "modelserver.dev/command"
 PATIENCE = 240  # seconds of any one thing, on a machine that is busy
 

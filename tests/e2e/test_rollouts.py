@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from devcluster.demo import install
-from e2e.rollout_play import CONFIG_MAP, PROGRAM, Play, watching
+from e2e.rollout_play import PROGRAM, STAND_IN, Play, watching
 from e2e.test_traffic import operator_pids
 from support.waiting import wait_until
 
@@ -111,17 +111,27 @@ def watch(kubectl, namespace):
 @pytest.fixture(scope="module")
 def marked(module_servers, images):
     """What a ModelServer of the stand-in asks for."""
-    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP},
+    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": STAND_IN},
                "data": {PROGRAM.name: PROGRAM.read_text()}}  # fmt: skip
-    module_servers.run("apply", "-f", "-", stdin=json.dumps(program))
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": STAND_IN},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }
+    for manifest in (program, claim):
+        module_servers.run("apply", "-f", "-", stdin=json.dumps(manifest))
     container = {
         "name": "server",
         "command": ["python3", f"/program/{PROGRAM.name}"],
         "volumeMounts": [{"name": "program", "mountPath": "/program"}],
     }
-    volume = {"name": "program", "configMap": {"name": CONFIG_MAP}}
+    volume = {"name": "program", "configMap": {"name": STAND_IN}}
     return {
-        "model": {"uri": "file:///opt"},
+        "model": {"uri": f"pvc://{STAND_IN}"},
         "engine": "Custom",
         "runtime": {"image": images.runtime, "drainSeconds": 20},
         "replicas": 2,
