@@ -113,6 +113,7 @@ async def test_every_status_passes(here, stable, status):
     assert here.counts(STABLE).errors == (status >= 500)
 
 
+@pytest.mark.slow
 async def test_weights_divide_requests_and_a_change_loses_none(here, stable, canary):
     share, count = 0.25, 400
     here.follow(weight=0)
@@ -195,6 +196,7 @@ async def test_a_client_that_leaves_before_its_answer_is_no_error(here, stable):
     assert (here.counts(STABLE).requests, here.counts(STABLE).errors) == (0, 0)
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_the_revision_back(here, stable):
     """What nobody reads does not pile up in the router."""
     sent = 0
