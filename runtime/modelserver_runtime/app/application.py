@@ -187,8 +187,6 @@ def create_app(context: ServerContext) -> FastAPI:
         responses={mapped.status: {"model": ErrorBody} for mapped in TABLE.values()},
     )
     app.state.context = context
-    app.add_middleware(FastLane, lanes=lanes_of(module.router for module in _ROUTERS))
-    app.add_middleware(Protection, context=context)
     for module in _ROUTERS:
         app.include_router(module.router)
     install_error_handlers(app)
@@ -206,11 +204,19 @@ def _description(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema or {}
 
 
+def guarded(routes: FastAPI) -> ASGIApp:
+    """With what every request meets first; in front of FastAPI's own layers, which cost as much."""
+    lanes = lanes_of(module.router for module in _ROUTERS)
+    return Protection(FastLane(routes, lanes), routes.state.context)
+
+
 def create_asgi(context: ServerContext) -> ASGIApp:
     """The application inside its boundary: what a server runs."""
     settings = context.settings
     routes = create_app(context)
-    app: ASGIApp = routes if context.cache is None else Caching(routes)
+    app = guarded(routes)
+    if context.cache is not None:
+        app = Caching(app)
     boundary = Boundary(app, context)
     # For the requests of batches, which meet every layer that those of clients meet.
     routes.state.whole = boundary
