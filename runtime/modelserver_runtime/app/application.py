@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -51,7 +52,7 @@ from modelserver_runtime.rest.fast_lane import FastLane, lanes_of
 from modelserver_runtime.rest.inference_v2 import routes as inference_v2
 from modelserver_runtime.rest.jobs.stores import create_jobs
 from modelserver_runtime.rest.openapi import complete
-from modelserver_runtime.rest.protection import Protection, public_paths
+from modelserver_runtime.rest.protection import DOCUMENT_ASSETS, Protection, public_paths
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import RedisStore, open_store
@@ -180,7 +181,8 @@ def _known_models(settings: Settings, telemetry: Telemetry, clock: Clock) -> Ite
 
 
 def create_app(context: ServerContext) -> FastAPI:
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
+        static_url=DOCUMENT_ASSETS,
         title="ModelServer runtime",
         version=__version__,
         description="Serves one Hugging Face model",
