@@ -202,7 +202,13 @@ def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, 
 
         monkeypatch.setattr(backend, "step", slow)
         monkeypatch.setattr(backend, "free", lambda sequence: (free(sequence), freed.set()))
-        body = {"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": stream}
+        body = {
+            "model": "tiny",
+            "prompt": "a",
+            "max_tokens": 200,
+            "stream": stream,
+            "ignore_eos": True,
+        }
         if stream:
             with server.client.stream("POST", "/v1/completions", json=body) as response:
                 next(response.iter_lines())
