@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.fronting.wire import WORD
 from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.server import serve
 from modelserver_runtime.backends.base import (
@@ -22,7 +23,7 @@ from modelserver_runtime.backends.base import (
 )
 from modelserver_runtime.settings import Task, load_settings
 
-_TEXT = "word "
+_TEXT = WORD.decode()
 _TOKEN = 1
 _VOCABULARY = 1000
 _MOST_TOKENS = 100_000

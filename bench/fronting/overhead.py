@@ -69,15 +69,16 @@ class Overhead:
             "requests_per_second_per_core_with_access_log": middle(rounds, "logged_per_cpu_second"),
             "microseconds_per_streamed_token": middle(rounds, "stream_microseconds_per_token"),
             "streamed_tokens_per_second_fake_backend": middle(rounds, "stream_tokens_per_second"),
+            "streamed_tokens_per_event_fake_backend": middle(rounds, "stream_tokens_per_event"),
         }
 
     def remarks(self, _: Mapping[str, float]) -> Iterable[str]:
         yield (
-            "Overhead: chats answered with one token over "
-            f"{_CONNECTIONS} connections, and {_STREAMS} streams of {_TOKENS_OF_STREAM} tokens, "
-            "one event each; the real server with a model that answers at once, on a core of its "
-            "own; CPU time of the whole process, the model's thread included. Its log is off, but "
-            "for the figure with the access log, which goes to a file."
+            f"Overhead: chats answered with one token over {_CONNECTIONS} connections, and "
+            f"{_STREAMS} streams of {_TOKENS_OF_STREAM} tokens, of which those that wait for the "
+            "same socket go out in one event; the real server with a model that answers at once, "
+            "on a core of its own; CPU time of the whole process, the model's thread included. Its "
+            "log is off, but for the figure with the access log, which goes to a file."
         )
 
 
@@ -123,12 +124,13 @@ async def _round(servers: Mapping[str, Served], number: int, say: Say) -> Round:
 async def _streams(served: Served) -> Round:
     body = _short_chat(stream=True, max_tokens=_TOKENS_OF_STREAM)
     spent = await _use(served, body, count=_STREAMS, connections=_STREAMS)
-    # Each stream has two more events: its role, and its finish reason.
-    tokens = spent.tally.events - 2 * spent.tally.answers
+    tokens = spent.tally.words
     return {
         "stream_tokens": tokens,
         "stream_microseconds_per_token": 1e6 * spent.cpu_seconds / tokens,
         "stream_tokens_per_second": tokens / spent.seconds,
+        # Each stream has two more events: its role, and its finish reason.
+        "stream_tokens_per_event": tokens / (spent.tally.events - 2 * spent.tally.answers),
     }
 
 

@@ -12,12 +12,14 @@ _HEAD_END = b"\r\n\r\n"
 _GOOD = b"HTTP/1.1 200"
 _LAST_CHUNK = b"0\r\n\r\n"
 _EVENT = b"data: {"
+WORD = b"word "
 
 
 @dataclass(slots=True)
 class Tally:
     answers: int = 0
     events: int = 0
+    words: int = 0  # the fake model's tokens: each is the same word
 
 
 def prepared(path: str, body: Body, host: str) -> bytes:
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
         elif self._is_whole():
             self._tally.answers += 1
             self._tally.events += self._buffer.count(_EVENT)
+            self._tally.words += self._buffer.count(WORD)
             self._buffer = b""
             self._ask()
 

@@ -63,13 +63,13 @@ async def test_the_events_of_a_stream_are_counted_but_for_its_end():
     async def handler(request):
         response = web.StreamResponse()
         await response.prepare(request)
-        for piece in (b'data: {"a": 1}\n\n', b'data: {"a": 2}\n\n', b"data: [DONE]\n\n"):
+        for piece in (b'data: {"a": "word "}\n\n', b'data: {"a": 2}\n\n', b"data: [DONE]\n\n"):
             await response.write(piece)
             await asyncio.sleep(0)
         return response
 
     tally = await count(handler, requests=4, connections=2)
-    assert (tally.answers, tally.events) == (4, 8)
+    assert (tally.answers, tally.events, tally.words) == (4, 8, 4)
 
 
 async def test_a_refusal_is_no_answer():
@@ -230,6 +230,7 @@ _ROUND_NUMBERS = (
     *("hit_p50_milliseconds", "uncached_p50_milliseconds", "hit_mean_milliseconds_by_metric"),
     *("hit_p50_milliseconds_at_client", "uncached_p50_milliseconds_at_client"),
     *("generations_for_1000_identical", "ratio", "batched", "unbatched"),
+    "stream_tokens_per_event",
     *("plain_per_cpu_second", "plain_per_second", "cached_per_cpu_second", "logged_per_cpu_second"),
     *("stream_microseconds_per_token", "stream_tokens_per_second"),
     *("cached_milliseconds", "cold_milliseconds", *MACHINE),

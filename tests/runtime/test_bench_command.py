@@ -2,13 +2,15 @@
 
 import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelserver_runtime import __main__ as command_line
+from modelserver_runtime.backends.base import TokenOutput, Work
 from modelserver_runtime.bench.asking import Answer
 from modelserver_runtime.bench.command import _Progress
 from modelserver_runtime.bench.report import percentile, summarize, table
@@ -17,9 +19,17 @@ from support.fake_model import CountingBackend, fake_model
 from support.runtime_server import RunningServer, running_server
 
 
+class PacedBackend(CountingBackend):
+    """Slow enough for its tokens to be told one after the other."""
+
+    def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
+        threading.Event().wait(0.01)
+        return super().step(work)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with running_server(Settings(served_name="tiny"), fake_model(CountingBackend())) as server:
+    with running_server(Settings(served_name="tiny"), fake_model(PacedBackend())) as server:
         yield server
 
 
@@ -28,18 +38,18 @@ def bench(server: RunningServer, *flags: str) -> int:
 
 
 def test_it_asks_as_often_as_it_should_and_counts_the_tokens(server, capsys):
-    flags = ("--requests", "6", "--concurrency", "3", "--max-tokens", "5", "--prompt-words", "2")
+    flags = ("--requests", "6", "--concurrency", "3", "--max-tokens", "10", "--prompt-words", "2")
     assert bench(server, *flags, "--output", "json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["requests"], found["failed"], found["failures"]) == (6, 0, {})
-    assert found["generated_tokens"] == 30
-    assert found["generated_tokens_per_second"] == pytest.approx(30 / found["seconds"])
+    assert found["generated_tokens"] == 60
+    assert found["generated_tokens_per_second"] == pytest.approx(60 / found["seconds"])
     assert 0 < found["time_to_first_token"]["p50"] <= found["whole_answer"]["p50"]
     assert found["inter_token"]["mean"] > 0
 
 
 def test_people_get_a_table(server, capsys):
-    assert bench(server, "--requests", "2", "--max-tokens", "2") == 0
+    assert bench(server, "--requests", "2", "--max-tokens", "20") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 requests in ")
     assert [line.split("  ")[0] for line in lines[4:]] == [

@@ -287,3 +287,16 @@ async def test_an_item_that_waits_too_long_is_refused_and_a_cancelled_one_is_not
     assert await engine.run(["last"], a_timing()) == ["last"]
     assert seen == ["first", "last"]
     engine.worker.stop(5)
+
+
+async def test_a_reader_that_is_slower_than_the_model_is_told_all_that_waits_at_once(engine):
+    [whole] = await text_of(engine, a_request(tokens=20))
+    told = []
+    async with engine.open([a_request(tokens=20)], a_timing()) as deltas:
+        async for _, delta in deltas:
+            told.append(delta)
+            # The place is free when the model is done, however slowly the client reads.
+            await until(lambda: engine.gate.turns.free == 4)
+    assert 1 <= len(told) <= 2
+    assert "".join(delta.text for delta in told) == whole
+    assert told[-1].completion_tokens == 20

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -244,6 +244,7 @@ def test_nobody_starves_however_many_new_tenants_and_urgent_requests_come(
     raise AssertionError("2000 seconds without a turn")
 
 
+@example([("b", NORMAL, 1.0), ("a", NORMAL, 1.0), ("a", NORMAL, 1.0)], "b", NORMAL)
 @given(
     st.lists(st.tuples(tenants, st.sampled_from(Priority), costs), max_size=20),
     tenants,

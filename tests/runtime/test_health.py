@@ -9,6 +9,7 @@ import pytest
 
 from modelserver_runtime.app.loader import load
 from modelserver_runtime.artifacts import Phase
+from modelserver_runtime.rest.protection import DOCUMENTS
 from support.runtime_server import RunningServer, make_ready, running_server, settings_for
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -182,8 +183,8 @@ def test_an_answer_that_takes_too_long_is_504_and_not_to_be_repeated(causal_dire
         assert late.status_code == 504
         assert late.headers["x-should-retry"] == "false"
         assert late.json()["error"]["code"] == "timeout"
-        body = {"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": True}
-        stream = server.post("/v1/completions", **body)
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 200, "ignore_eos": True}
+        stream = server.post("/v1/completions", **body, stream=True)
         assert stream.status_code == 200
         assert '"code":"timeout"' in stream.text.split("\n\n")[-2]
 
@@ -201,7 +202,13 @@ def test_a_client_that_goes_stops_its_generation(causal_directory, monkeypatch, 
 
         monkeypatch.setattr(backend, "step", slow)
         monkeypatch.setattr(backend, "free", lambda sequence: (free(sequence), freed.set()))
-        body = {"model": "tiny", "prompt": "a", "max_tokens": 200, "stream": stream}
+        body = {
+            "model": "tiny",
+            "prompt": "a",
+            "max_tokens": 200,
+            "stream": stream,
+            "ignore_eos": True,
+        }
         if stream:
             with server.client.stream("POST", "/v1/completions", json=body) as response:
                 next(response.iter_lines())
@@ -219,3 +226,13 @@ def test_the_description_lists_every_route(chat_server):
     paths = chat_server.client.get("/openapi.json").json()["paths"]
     assert {"/v1/chat/completions", "/v1/embeddings", "/predict", "/metrics"} <= paths.keys()
     assert chat_server.client.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_of_the_documents_need_nobody_but_the_server(chat_server, page):
+    text = chat_server.client.get(page).text
+    needed = re.findall(r"(?:src|href)=[\"']([^\"']+)", text)
+    assert needed
+    assert set(needed) <= DOCUMENTS
+    for path in needed:
+        assert chat_server.client.get(path).status_code == 200

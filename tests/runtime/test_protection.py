@@ -19,7 +19,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from modelserver_runtime.access.caller import Caller
 from modelserver_runtime.access.principal import ApiKey, Scope
 from modelserver_runtime.access.secret import Digest, new_secret
-from modelserver_runtime.app.application import create_app, create_asgi, create_context
+from modelserver_runtime.app.application import (
+    create_app,
+    create_asgi,
+    create_context,
+    guarded,
+)
 from modelserver_runtime.engine.request import Priority
 from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.rest.protection import PUBLIC, public_paths, scope_of
@@ -61,8 +66,8 @@ def app_of(**values: Any) -> FastAPI:
 
 
 @asynccontextmanager
-async def client_of(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(guarded(app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client
 
@@ -133,7 +138,7 @@ async def test_a_websocket_is_closed_before_any_route_sees_it(keys):
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    await app({"type": "websocket", "path": "/livez", "headers": []}, receive, send)
+    await guarded(app)({"type": "websocket", "path": "/livez", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

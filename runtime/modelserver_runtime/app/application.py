@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
@@ -51,7 +52,7 @@ from modelserver_runtime.rest.fast_lane import FastLane, lanes_of
 from modelserver_runtime.rest.inference_v2 import routes as inference_v2
 from modelserver_runtime.rest.jobs.stores import create_jobs
 from modelserver_runtime.rest.openapi import complete
-from modelserver_runtime.rest.protection import Protection, public_paths
+from modelserver_runtime.rest.protection import DOCUMENT_ASSETS, Protection, public_paths
 from modelserver_runtime.rest.schemas.errors import ErrorBody
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import RedisStore, open_store
@@ -180,15 +181,14 @@ def _known_models(settings: Settings, telemetry: Telemetry, clock: Clock) -> Ite
 
 
 def create_app(context: ServerContext) -> FastAPI:
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(
+        static_url=DOCUMENT_ASSETS,
         title="ModelServer runtime",
         version=__version__,
         description="Serves one Hugging Face model",
         responses={mapped.status: {"model": ErrorBody} for mapped in TABLE.values()},
     )
     app.state.context = context
-    app.add_middleware(FastLane, lanes=lanes_of(module.router for module in _ROUTERS))
-    app.add_middleware(Protection, context=context)
     for module in _ROUTERS:
         app.include_router(module.router)
     install_error_handlers(app)
@@ -206,11 +206,19 @@ def _description(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema or {}
 
 
+def guarded(routes: FastAPI) -> ASGIApp:
+    """With what every request meets first; in front of FastAPI's own layers, which cost as much."""
+    lanes = lanes_of(module.router for module in _ROUTERS)
+    return Protection(FastLane(routes, lanes), routes.state.context)
+
+
 def create_asgi(context: ServerContext) -> ASGIApp:
     """The application inside its boundary: what a server runs."""
     settings = context.settings
     routes = create_app(context)
-    app: ASGIApp = routes if context.cache is None else Caching(routes)
+    app = guarded(routes)
+    if context.cache is not None:
+        app = Caching(app)
     boundary = Boundary(app, context)
     # For the requests of batches, which meet every layer that those of clients meet.
     routes.state.whole = boundary

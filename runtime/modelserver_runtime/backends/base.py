@@ -67,7 +67,8 @@ class SequenceSpec:
     sampling: SamplingParameters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Made for every token: freezing these four took as long as the rest of the way to the socket.
+@dataclass(slots=True, kw_only=True)
 class Work:
     """`tokens` tokens of a sequence to compute in this step: some of its prompt, or 1 to decode."""
 
@@ -84,7 +85,7 @@ class TokenLogprobs:
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: see backends.base.Work
 class TokenOutput:
     """What a step did for one sequence.
 

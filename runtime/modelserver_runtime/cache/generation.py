@@ -11,7 +11,7 @@ from modelserver_runtime.cache.exchange import Directives, Exchange, current_exc
 from modelserver_runtime.cache.key import Key
 from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.engine import Deltas
-from modelserver_runtime.engine.output import Delta
+from modelserver_runtime.engine.output import Delta, joined
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 
 
@@ -35,19 +35,6 @@ def _is_same(delta: Delta, other: Delta) -> bool:
     )
 
 
-def _joined(deltas: Sequence[Delta]) -> Delta:
-    if len(deltas) == 1:
-        return deltas[0]
-    return Delta(
-        text="".join(delta.text for delta in deltas),
-        completion_tokens=deltas[-1].completion_tokens,
-        tokens=tuple(token for delta in deltas for token in delta.tokens),
-        prompt_logprobs=tuple(entry for delta in deltas for entry in delta.prompt_logprobs),
-        finish_reason=deltas[-1].finish_reason,
-        cached_tokens=sum(delta.cached_tokens for delta in deltas),
-    )
-
-
 def _tokens_of(request: GenerationRequest, deltas: Sequence[Delta]) -> int:
     return len(request.prompt_token_ids) + deltas[-1].completion_tokens
 
@@ -57,7 +44,7 @@ GENERATION_RULES: CallRules[GenerationRequest, Delta] = CallRules(
     may_keep=_may_keep,
     is_last=_is_last,
     is_same=_is_same,
-    joined=_joined,
+    joined=joined,
     tokens_of=_tokens_of,
 )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,11 +15,12 @@ from modelserver_runtime.engine.generation import (
     GenerationSteps,
     SequenceEvent,
 )
-from modelserver_runtime.engine.output import Delta
+from modelserver_runtime.engine.mailbox import Mailbox
+from modelserver_runtime.engine.output import Delta, joined
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.engine.worker import Clock, Worker
-from modelserver_runtime.errors import BackendFailure, RequestTimeout
+from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
 from modelserver_runtime.telemetry import ModelTelemetry
 
 type Deltas = AsyncGenerator[tuple[int, Delta]]
@@ -43,7 +44,7 @@ class _Request:
     sequences: Sequence[GenerationRequest]
     ticket: Ticket
     visit: Visit
-    events: "asyncio.Queue[tuple[int, SequenceEvent]]" = field(default_factory=asyncio.Queue)
+    events: Mailbox[tuple[int, SequenceEvent]] = field(default_factory=Mailbox)
     running: dict[int, int] = field(default_factory=dict)
     begun: int = 0
     cost: float = 0.0
@@ -107,31 +108,29 @@ class GenerationEngine:
     async def _generate(self, request: _Request) -> Deltas:
         self._begin(request, request.visit.turn.units)
         unfinished = len(request.sequences)
+        alarm = self._set_alarm(request)
         try:
             while unfinished:
-                index, event = await self._next_event(request)
-                if event.failure is not None:
-                    raise event.failure
-                if event.delta is None:
-                    continue
-                if event.delta.finish_reason is not None:
-                    unfinished -= 1
-                yield index, event.delta
+                deltas, failure = _news(await request.events.take())
+                for index, delta in deltas:
+                    if delta.finish_reason is not None:
+                        unfinished -= 1
+                    yield index, delta
+                if failure is not None:
+                    raise failure
         finally:
+            alarm.cancel()
             for sequence_id in list(request.running):
                 self._forget(sequence_id)
                 self.worker.send(CancelSequence(sequence_id=sequence_id))
 
-    async def _next_event(self, request: _Request) -> tuple[int, SequenceEvent]:
+    def _set_alarm(self, request: _Request) -> asyncio.TimerHandle:
         """The scheduler ends late requests itself; this is for a step that does not come back."""
-        if not request.events.empty():
-            return request.events.get_nowait()
+        failure = RequestTimeout("The model did not answer in time; try again later")
         left = request.ticket.deadline - self._clock() + _PATIENCE_SECONDS
-        try:
-            async with asyncio.timeout(max(0.0, left)):
-                return await request.events.get()
-        except TimeoutError as error:
-            raise RequestTimeout("The model did not answer in time; try again later") from error
+        event = SequenceEvent(sequence_id=0, failure=failure)
+        loop = asyncio.get_running_loop()
+        return loop.call_later(max(0.0, left), request.events.put, (0, event))
 
     def _begin(self, request: _Request, count: int) -> None:
         """Sends the next sequences to the worker."""
@@ -155,7 +154,7 @@ class GenerationEngine:
             request = self._requests.get(event.sequence_id)
             if request is not None:
                 index = request.running[event.sequence_id]
-                request.events.put_nowait((index, event))
+                request.events.put((index, event))
                 self._note_end(request, event)
 
     def _note_end(self, request: _Request, event: SequenceEvent) -> None:
@@ -189,7 +188,28 @@ class GenerationEngine:
         for sequence_id, request in self._requests.items():
             failure = BackendFailure(DIED)
             event = SequenceEvent(sequence_id=sequence_id, failure=failure)
-            request.events.put_nowait((request.running[sequence_id], event))
+            request.events.put((request.running[sequence_id], event))
+
+
+def _news(
+    events: Sequence[tuple[int, SequenceEvent]],
+) -> tuple[Iterator[tuple[int, Delta]], RequestFailure | None]:
+    """What waits is told at once: of each sequence one delta, up to the first failure.
+
+    A reader that is slower than the model would otherwise be told each token by itself, which is
+    what made it slow.
+    """
+    deltas: dict[int, list[Delta]] = {}
+    for index, event in events:
+        if event.failure is not None:
+            return _joined(deltas), event.failure
+        if event.delta is not None:
+            deltas.setdefault(index, []).append(event.delta)
+    return _joined(deltas), None
+
+
+def _joined(deltas: Mapping[int, Sequence[Delta]]) -> Iterator[tuple[int, Delta]]:
+    return ((index, joined(parts)) for index, parts in deltas.items())
 
 
 def _cost(request: GenerationRequest, tokens: float) -> float:

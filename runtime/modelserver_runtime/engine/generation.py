@@ -39,7 +39,7 @@ class CancelSequence:
 type Command = AddSequence | CancelSequence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: see backends.base.Work
 class SequenceEvent:
     """News of one sequence: more of its answer, or why there will be none."""
 
@@ -94,6 +94,7 @@ class GenerationSteps:
         if schedule.work:
             outputs = self._run(schedule.work)
             events.extend(self._postprocess(outputs, self._clock()))
+            self._telemetry.generated_tokens.inc(sum(map(_has_token, outputs)))
             self._telemetry.step_seconds.observe(self._clock() - now)
         self._note_load()
         return events
@@ -171,7 +172,6 @@ class GenerationSteps:
         return SequenceEvent(sequence_id=output.sequence_id, delta=delta)
 
     def _note_token(self, live: _Live, now: float) -> None:
-        self._telemetry.generated_tokens.inc()
         live.ticket.timing.note_token(now)
         if live.last_token_at is None:
             self._telemetry.first_token_seconds.observe(now - live.ticket.arrived)
@@ -186,3 +186,7 @@ class GenerationSteps:
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)
         self._telemetry.note_waiting("scheduler", self._scheduler.waiting)
+
+
+def _has_token(output: TokenOutput) -> bool:
+    return output.token_id is not None and output.failure is None

@@ -1,5 +1,6 @@
 """Turns the tokens of one sequence into what its client sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,7 +36,7 @@ class GeneratedToken:
     logprobs: TokenLogprobs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: see backends.base.Work
 class Delta:
     """What is new since the last delta of the sequence.
 
@@ -50,6 +51,20 @@ class Delta:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0
+
+
+def joined(deltas: Sequence[Delta]) -> Delta:
+    """Deltas of one sequence that follow each other, as one."""
+    if len(deltas) == 1:
+        return deltas[0]
+    return Delta(
+        text="".join(delta.text for delta in deltas),
+        completion_tokens=deltas[-1].completion_tokens,
+        tokens=tuple(token for delta in deltas for token in delta.tokens),
+        prompt_logprobs=tuple(entry for delta in deltas for entry in delta.prompt_logprobs),
+        finish_reason=deltas[-1].finish_reason,
+        cached_tokens=sum(delta.cached_tokens for delta in deltas),
+    )
 
 
 class OutputAssembler:
@@ -116,6 +131,8 @@ class OutputAssembler:
 
     def _release_tokens(self, *, is_last: bool) -> tuple[GeneratedToken, ...]:
         """Tokens whose text has begun to be given out; those of a stop string never are."""
+        if not self._held:
+            return ()
         whole = is_last and self._released == self._decoded
         ready = tuple(token for token in self._held if whole or token.offset < self._released)
         del self._held[: len(ready)]

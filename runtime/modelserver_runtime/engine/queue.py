@@ -125,9 +125,13 @@ class _Class:
         """Cost of what has its turn before a new entry of a tenant."""
         own = self.active.get(name)
         start = self._level(name) if own is None else own.given + own.backlog
-        others = (tenant for other, tenant in self.active.items() if other != name)
-        served = sum(_served_until(start, tenant) for tenant in others)
-        return served + (0.0 if own is None else own.backlog)
+        served, wins_ties = 0.0, True  # those before it in `active` do, where they are level
+        for tenant in self.active.values():
+            if tenant is own:
+                served, wins_ties = served + own.backlog, False
+            else:
+                served += _served_until(start, tenant, wins_ties=wins_ties)
+        return served
 
     def __iter__(self) -> Iterator[Entry]:
         for tenant in self.active.values():
@@ -219,11 +223,11 @@ class FairQueue:
         return higher + self._classes[priority].work_before(tenant)
 
 
-def _served_until(level: float, tenant: _Tenant) -> float:
-    """Cost of a tenant's entries that begin at or before a level of virtual time."""
+def _served_until(level: float, tenant: _Tenant, *, wins_ties: bool) -> float:
+    """Cost of a tenant's entries that begin before a level of virtual time, or exactly there."""
     given = tenant.given
     for entry in tenant.entries:
-        if given > level:
+        if given > level or (given == level and not wins_ties):
             break
         given += entry.cost
     return given - tenant.given

@@ -80,6 +80,7 @@ class Worker[Command, Event]:
         self._deliver = deliver
         self._on_death = on_death
         self._clock = clock
+        self._outbox: list[Command] = []  # of the event loop's present turn
         self._inbox: list[Command] = []
         self._wake = threading.Condition()
         self._stopping = False
@@ -96,9 +97,17 @@ class Worker[Command, Event]:
         return self._thread.is_alive() and not self.died.is_set()
 
     def send(self, command: Command) -> None:
+        """On the event loop; the thread is woken once for all that one turn of the loop sends."""
+        # Waking it costs a tenth of what a short request costs in all.
+        if not self._outbox:
+            self._loop.call_soon(self._hand_over)
+        self._outbox.append(command)
+
+    def _hand_over(self) -> None:
         with self._wake:
-            self._inbox.append(command)
+            self._inbox.extend(self._outbox)
             self._wake.notify()
+        self._outbox.clear()
 
     def stop(self, timeout_seconds: float) -> None:
         """Ends the thread after its present step; what it has not computed is lost."""

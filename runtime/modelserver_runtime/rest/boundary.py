@@ -2,13 +2,13 @@
 
 import logging
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestTooLarge
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.models.leases import Leases, leasing
 from modelserver_runtime.observability.tracing import FinishedRequest
 from modelserver_runtime.rest.context import ServerContext
@@ -200,7 +200,7 @@ def is_copy(headers: Mapping[bytes, bytes]) -> bool:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     wanted = headers.get(b"x-request-id", b"").decode("latin-1")
-    return wanted if _REQUEST_ID.fullmatch(wanted) else f"req-{secrets.token_hex(12)}"
+    return wanted if _REQUEST_ID.fullmatch(wanted) else f"req-{random_hex(12)}"
 
 
 def _announced_size(headers: Mapping[bytes, bytes]) -> int:

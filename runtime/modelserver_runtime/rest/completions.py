@@ -1,7 +1,6 @@
 """/v1/completions."""
 
 import math
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from modelserver_runtime.engine.engine import Deltas
 from modelserver_runtime.engine.output import Delta, TextRules
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.errors import InvalidRequest
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.rest.collecting import (
     Collected,
@@ -195,7 +195,7 @@ def _head(
     body: CompletionRequest, context: ServerContext, model: ServedModel, ticket: Ticket
 ) -> Mapping[str, Any]:
     return {
-        "id": f"cmpl-{secrets.token_hex(12)}",
+        "id": f"cmpl-{random_hex(12)}",
         "object": "text_completion",
         "created": int(context.wall_clock()),
         "model": body.model,

@@ -21,22 +21,18 @@ async def until_disconnect[T](receive: Receive, work: Coroutine[Any, Any, T]) ->
         # What is known already needs no waiting, and nobody to watch.
         return working.result()
     watching = asyncio.ensure_future(_disconnected(receive))
+    watching.add_done_callback(lambda _: working.cancel())
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnected
+        # Cancelling us cancels the work too, and both wait until it has cleaned up.
+        return await working
+    except asyncio.CancelledError:
+        if watching.done():
+            raise ClientDisconnected from None
+        raise
     finally:
-        await _end(working)
-        await _end(watching)
+        watching.cancel()
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _end(task: "asyncio.Future[Any]") -> None:
-    """Cancels a task and waits until it has cleaned up."""
-    task.cancel()
-    await asyncio.wait({task})

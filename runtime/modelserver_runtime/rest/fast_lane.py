@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from modelserver_runtime.errors import RequestFailure
 from modelserver_runtime.rest.context import JSON, context_of, require_json
@@ -49,7 +49,9 @@ def _lane(route: APIRoute) -> Lane | None:
 
 
 class FastLane:
-    def __init__(self, app: ASGIApp, lanes: Mapping[str, Lane]) -> None:
+    """In front of an application whose routes the lanes are."""
+
+    def __init__(self, app: FastAPI, lanes: Mapping[str, Lane]) -> None:
         self._app = app
         self._lanes = lanes
 
@@ -58,6 +60,7 @@ class FastLane:
         if lane is None or scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
         request = Request(scope, receive)
         if request.headers.get("content-type") != JSON:
             await self._app(scope, receive, send)

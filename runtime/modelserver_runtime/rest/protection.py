@@ -28,7 +28,14 @@ type RawHeaders = list[tuple[bytes, bytes]]
 PUBLIC = frozenset({"/livez", "/readyz", "/ready", "/startupz", "/health"})
 METRICS = "/metrics"
 # Public if the settings say so, and open with any key otherwise.
-DOCUMENTS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+DOCUMENT_ASSETS = "/docs/assets"
+_ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
+DOCUMENTS = frozenset(
+    {
+        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+        *(f"{DOCUMENT_ASSETS}/{name}" for name in _ASSETS),
+    }
+)
 # The scope that the routes below a path need; every other route is for inference.
 SCOPES = {
     "/admin": KeyScope.ADMIN,

@@ -1,6 +1,5 @@
 """/v1/rerank and /v1/score: how well texts go together."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from fastapi import APIRouter, Request
 from modelserver_runtime.backends.base import TaskItem
 from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.errors import InvalidRequest, RequestFailure, TaskNotSupported
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.models.served import ServedModel
 from modelserver_runtime.rest.context import Context, NeedsJson, ServerContext
 from modelserver_runtime.rest.disconnect import until_disconnect
@@ -60,7 +60,7 @@ async def rerank(body: RerankRequest, request: Request, context: Context) -> Rer
     scores, usage = await until_disconnect(request.receive, scoring)
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
     return RerankAnswer(
-        id=f"rerank-{secrets.token_hex(12)}",
+        id=f"rerank-{random_hex(12)}",
         model=body.model or model.name,
         results=[_ranked(body, index, scores[index]) for index in order[: body.top_n]],
         usage=usage,
@@ -82,7 +82,7 @@ async def score(body: ScoreRequest, request: Request, context: Context) -> Score
     scoring = _scores(pairs, context, model, ticket)
     scores, usage = await until_disconnect(request.receive, scoring)
     return ScoreAnswer(
-        id=f"score-{secrets.token_hex(12)}",
+        id=f"score-{random_hex(12)}",
         created=int(context.wall_clock()),
         model=body.model or model.name,
         data=[Score(index=index, score=value) for index, value in enumerate(scores)],

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from modelserver_runtime.backends.base import (
     GenerationLimits,
+    Grammar,
     SamplingDefaults,
     SamplingParameters,
 )
@@ -42,11 +43,19 @@ def max_tokens(budget: Budget, prompt_tokens: int, limits: GenerationLimits) -> 
 
 
 def sampling_of(
-    fields: SamplingFields, defaults: SamplingDefaults, limits: GenerationLimits
+    fields: SamplingFields,
+    defaults: SamplingDefaults,
+    limits: GenerationLimits,
+    *,
+    longest: int = 0,
+    logprobs: int | None = None,
+    grammar: Grammar | None = None,
 ) -> SamplingParameters:
-    """Without `max_tokens`, which depends on the prompt."""
+    """`longest` is `max_tokens`, which depends on the prompt."""
     return SamplingParameters(
-        max_tokens=0,
+        max_tokens=longest,
+        logprobs=logprobs,
+        grammar=grammar,
         min_tokens=fields.min_tokens or 0,
         temperature=_or(fields.temperature, defaults.temperature),
         top_p=_or(fields.top_p, defaults.top_p),

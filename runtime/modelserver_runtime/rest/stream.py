@@ -13,7 +13,8 @@ from modelserver_runtime.errors import RequestFailure
 from modelserver_runtime.rest.disconnect import ClientDisconnected, until_disconnect
 from modelserver_runtime.rest.errors import detail_of
 
-type Event = dict[str, Any] | str
+# A text is sent as it is, bytes are JSON already.
+type Event = dict[str, Any] | str | bytes
 
 _START = {
     "type": "http.response.start",
@@ -57,9 +58,14 @@ class EventStream(Response):
 
 
 async def _send_event(send: Send, event: Event) -> None:
-    text = event.encode() if isinstance(event, str) else orjson.dumps(event)
-    body = b"data: %b\n\n" % text
+    body = b"data: %b\n\n" % _content(event)
     if isinstance(event, dict) and "type" in event:
         # Events of responses have names, which some clients go by.
         body = b"event: %b\n%b" % (event["type"].encode(), body)
     await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _content(event: Event) -> bytes:
+    if isinstance(event, bytes):
+        return event
+    return event.encode() if isinstance(event, str) else orjson.dumps(event)

@@ -1,7 +1,7 @@
 """One turn of a conversation: from messages to prompts, and from deltas to text and calls."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelserver_runtime.backends.base import Grammar, Tokenizer
@@ -126,9 +126,11 @@ async def prepare_turn(
     selection = select(body, backend.tokenizer)
     grammar = await _grammar(body, selection, engine)
     prompt, make_reader, needs_marks = await _remembered_prompt(body, context, engine, selection)
-    sampling = replace(
-        sampling_of(body, backend.defaults, backend.limits),
-        max_tokens=max_tokens(_budget(body, context), len(prompt), backend.limits),
+    sampling = sampling_of(
+        body,
+        backend.defaults,
+        backend.limits,
+        longest=max_tokens(_budget(body, context), len(prompt), backend.limits),
         logprobs=_logprobs(body),
         grammar=grammar,
     )

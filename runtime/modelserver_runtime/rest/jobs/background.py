@@ -1,7 +1,6 @@
 """Requests whose answer is fetched later."""
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,6 +9,7 @@ from starlette.types import ASGIApp
 
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import Overloaded, ResourceNotFound
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.jobs.calls import Answer, Call, perform_patiently
 from modelserver_runtime.settings import Settings
 
@@ -44,7 +44,7 @@ class BackgroundJobs:
     ) -> Job:
         self._make_room()
         now = int(self._wall_clock())
-        job = Job(id=f"job_{secrets.token_hex(12)}", call=call, created_at=now)
+        job = Job(id=f"job_{random_hex(12)}", call=call, created_at=now)
         self._jobs[job.id] = job
         job.task = asyncio.create_task(self._run(job, asgi, on_end))
         return job

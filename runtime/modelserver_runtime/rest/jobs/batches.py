@@ -7,7 +7,6 @@ validating ─▶ in_progress ─▶ finalizing ─▶ completed
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp
 
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import Conflict, Overloaded, RequestFailure, ResourceNotFound
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.jobs.calls import Answer, Call, perform_patiently
 from modelserver_runtime.rest.jobs.files import FileStore, FileWriter, StoredFile
 from modelserver_runtime.rest.jobs.lines import Line, LineError, answered, read_lines, unanswered
@@ -93,9 +93,7 @@ class Batches:
     def start(self, order: BatchOrder, asgi: ASGIApp) -> Batch:
         file = self._files.find(order.owner.tenant, order.input_file_id)
         self._make_room()
-        batch = Batch(
-            id=f"batch_{secrets.token_hex(12)}", order=order, created_at=int(self._wall_clock())
-        )
+        batch = Batch(id=f"batch_{random_hex(12)}", order=order, created_at=int(self._wall_clock()))
         self._batches[batch.id] = batch
         task = asyncio.create_task(self._run(batch, file, asgi))
         self._tasks.add(task)

@@ -1,7 +1,6 @@
 """Files of clients in a directory of this process, bounded in size and time."""
 
 import asyncio
-import secrets
 import shutil
 import tempfile
 import weakref
@@ -12,6 +11,7 @@ from typing import BinaryIO
 
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import RequestTooLarge, ResourceNotFound
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.settings import Settings
 
 # What a file costs beside its content, so that empty ones are bounded too.
@@ -59,7 +59,7 @@ class FileStore:
         self.require_room(_OVERHEAD_BYTES)
         now, longest = int(self._wall_clock()), self._settings.files_ttl_seconds
         file = StoredFile(
-            id=f"file-{secrets.token_hex(12)}",
+            id=f"file-{random_hex(12)}",
             owner=owner,
             filename=filename,
             purpose=purpose,

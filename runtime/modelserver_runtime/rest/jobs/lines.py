@@ -1,13 +1,13 @@
 """The lines of a batch: requests that come in, answers and failures that go out."""
 
 import json
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.jobs.calls import Answer
 
 # More mistakes than this in one file help nobody.
@@ -110,7 +110,7 @@ def unanswered(line: Line, code: str, message: str) -> bytes:
 
 def _record(line: Line, response: Any, error: Any) -> bytes:
     record = {
-        "id": f"batch_req_{secrets.token_hex(12)}",
+        "id": f"batch_req_{random_hex(12)}",
         "custom_id": line.custom_id,
         "response": response,
         "error": error,

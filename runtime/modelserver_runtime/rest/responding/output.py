@@ -1,9 +1,9 @@
 """The output of a response: items that grow, and the events that tell of it."""
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.tools.pieces import (
     CallArguments,
     CallBegun,
@@ -72,7 +72,7 @@ class OutputBuilder:
         yield self._text_event("content_part.added", part=_copy(part))
 
     def _begin(self, kind: str, prefix: str, **fields: Any) -> Iterator[Event]:
-        identity = {"id": f"{prefix}_{secrets.token_hex(12)}", "type": kind}
+        identity = {"id": f"{prefix}_{random_hex(12)}", "type": kind}
         self.items.append({**identity, "status": "in_progress", **fields})
         self._is_open = True
         yield self._item_event("output_item.added")

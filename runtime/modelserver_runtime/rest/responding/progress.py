@@ -1,6 +1,5 @@
 """One response while it is made."""
 
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from modelserver_runtime.engine.engine import Deltas
 from modelserver_runtime.engine.output import Delta
 from modelserver_runtime.engine.worker import Clock
 from modelserver_runtime.errors import RequestFailure
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.logprobs import chat_logprobs
 from modelserver_runtime.rest.priority import tier_served
 from modelserver_runtime.rest.responding.output import Event, OutputBuilder
@@ -29,7 +29,7 @@ def new_response(body: ResponsesRequest, created_at: int) -> ResponseObject:
     text = body.text.model_dump(by_alias=True, exclude_none=True) if body.text else {}
     choice = body.tool_choice or "auto"
     return ResponseObject(
-        id=f"resp_{secrets.token_hex(24)}",
+        id=f"resp_{random_hex(24)}",
         created_at=created_at,
         status="in_progress",
         background=bool(body.background),

@@ -1,9 +1,9 @@
 """A request for a response as the chat that it means."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.schemas.generation import ChatRequest
 from modelserver_runtime.rest.schemas.responses import NamedFunction, ResponsesRequest, TextFormat
 
@@ -27,7 +27,7 @@ def input_items(body: ResponsesRequest) -> list[Item]:
 def _item(fields: Item) -> Item:
     kind = fields["type"]
     prefix = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
-    item = {"id": f"{prefix.get(kind, 'rs')}_{secrets.token_hex(12)}", **fields}
+    item = {"id": f"{prefix.get(kind, 'rs')}_{random_hex(12)}", **fields}
     if kind == "message":
         part = "output_text" if item["role"] == "assistant" else "input_text"
         item["content"] = [{"type": part, "text": item["content"]}]

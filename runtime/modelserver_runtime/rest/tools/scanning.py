@@ -2,11 +2,11 @@
 
 import json
 import re
-import secrets
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any
 
+from modelserver_runtime.identifiers import random_hex
 from modelserver_runtime.rest.tools.pieces import CallArguments, CallBegun, Piece
 
 _HEADER = re.compile(
@@ -15,7 +15,7 @@ _HEADER = re.compile(
 
 
 def new_call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
+    return f"call_{random_hex(12)}"
 
 
 class NotACall(Exception):
