@@ -190,7 +190,9 @@ def require_unnoticed(play, record, *, but_of=""):
     """Every request was answered once, by its own answer, and well."""
     failures = play.traffic.failures(but_of=but_of)
     record("failed_requests_during_rollouts", len(failures))
-    record("requests", len(play.traffic.answers))
+    began = [answer.began for answer in play.traffic.answers]
+    record("requests", len(began))
+    record("requests_a_second", round(len(began) / (max(began) - min(began)), 1))
     story = "\n".join(play.story())
     assert failures == [], story
     assert play.traffic.mistaken() == [], story

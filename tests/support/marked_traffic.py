@@ -13,6 +13,7 @@ import httpx
 from support.waiting import wait_until
 
 RATE = 25  # a second
+CATCHING_UP_SECONDS = 1.0  # of a machine that was busy; more would be a flood
 PATIENCE = 120  # seconds of one request; those that are held wait for new pods
 IDLE_SECONDS = 2  # less than any server keeps a connection that nobody uses
 
@@ -57,8 +58,8 @@ class MarkedTraffic:
                     break
                 group.create_task(self._ask(client, f"{self.model}-{number}"))
                 self.sent += 1
-                due = max(due + 1 / RATE, clock())  # a pace that was lost is not caught up with
-                await asyncio.sleep(due - clock())
+                due = max(due + 1 / RATE, clock() - CATCHING_UP_SECONDS)
+                await asyncio.sleep(max(0.0, due - clock()))
 
     async def _ask(self, client: httpx.AsyncClient, mark: str) -> None:
         began, clock = time.time(), time.monotonic()
