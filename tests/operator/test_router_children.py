@@ -59,7 +59,7 @@ DESIGN_EXAMPLE = {
         "compare": "Auto",
         "minCosinePercent": 98,
     },
-    "hold": {"maxRequests": 200, "maxBytes": 67108864, "maxSeconds": 180},
+    "hold": {"maxRequests": 800, "maxBytes": 67108864, "maxSeconds": 180},
     "timeoutSeconds": 120,
 }
 

@@ -24,7 +24,9 @@ class Mirror:
 class Hold:
     """Requests wait at the router instead of being sent on; what is beyond a bound is refused."""
 
-    max_requests: int = 200
+    # Of each router: together they hold 50 requests a second for half a minute. Each is an open
+    # file, and a process has 1024 of them where nobody has given it more.
+    max_requests: int = 800
     max_bytes: int = 64 * 1024 * 1024
     max_seconds: int = 180
 
