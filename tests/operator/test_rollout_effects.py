@@ -94,6 +94,28 @@ def test_surge_keeps_all_pods_of_the_old_revision_until_the_bake_is_over():
         assert world.effects().replicas[A] == 4
 
 
+@pytest.mark.parametrize("policy", CapacityPolicy)
+def test_the_pods_that_were_examined_stay_while_the_routers_learn_of_the_first_step(policy):
+    rules = RolloutSpec(
+        strategy=Strategy.CANARY, capacity_policy=policy, shadow=Shadow(hold_seconds=0)
+    )
+    world = World(rules, target=B)
+    seen = set()
+    for beat in range(400):
+        world.are_routers_stuck = beat % 3 != 0
+        world.beat()
+        seen.add((world.phase, world.are_routers_stuck))
+        if world.phase in _EXAMINED:
+            assert world.effects().replicas[B] >= 1
+        if world.phase is Phase.ANALYZING:
+            break
+    assert world.phase is Phase.ANALYZING
+    assert (Phase.STEPPING, True) in seen
+
+
+_EXAMINED = {Phase.SHADOWING, Phase.STEPPING, Phase.ANALYZING}
+
+
 def test_a_run_that_is_due_asks_for_nothing_before_it_is_stored():
     world = World(RolloutSpec(strategy=Strategy.CANARY), target=B)
     effects = world.effects()

@@ -147,9 +147,14 @@ def next_weight(run: Rollout, rules: RolloutSpec, replicas: int) -> int:
 def _new_pods(run: Rollout, rules: RolloutSpec, replicas: int) -> int:
     weights = run.weights
     may_get = [weights.intended, weights.confirmed, examined_share(run, rules)]
-    if weights.confirmed_at is not None:
+    if weights.confirmed_at is not None or _has_yet_to_begin(run):
         may_get.append(next_weight(run, rules, replicas))
     return pods_for(replicas, max(may_get), rules.capacity_policy)
+
+
+def _has_yet_to_begin(run: Rollout) -> bool:
+    """Its pods are about to be needed while routers learn that nothing is copied any more."""
+    return run.phase is RolloutPhase.STEPPING and run.weights.intended == 0
 
 
 def examined_share(run: Rollout, rules: RolloutSpec) -> int:
