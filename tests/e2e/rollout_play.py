@@ -100,13 +100,13 @@ class Play:
     # -- what is done ------------------------------------------------------------------------------
 
     @contextmanager
-    def on_stage(self, rollout):
+    def on_stage(self, rollout, *, most_at_once=50):
         """The first revision serves, and clients ask it until the end of the block."""
         self.servers.apply(self.name, {**self.spec, "rollout": rollout})
         self.until(lambda one: one.status.get("servingRevision") and self._is_ready(one), "ready")
         self.old = self.last.status["servingRevision"]
         url = f"{self.servers.url(self.name)}/v1/chat/completions"
-        with marked_traffic(url, self.name) as self.traffic:
+        with marked_traffic(url, self.name, most_at_once) as self.traffic:
             self.traffic.wait_for_answers(25)
             yield self
             self.traffic.wait_for_answers(25)

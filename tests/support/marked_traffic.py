@@ -35,10 +35,14 @@ class Answer:
 
 @dataclass
 class MarkedTraffic:
-    """Half of the requests keep their connections, half make new ones."""
+    """Half of the requests keep their connections, half make new ones.
+
+    `most_at_once` requests are under way, so that a machine that is slow is asked less often.
+    """
 
     url: str
     model: str
+    most_at_once: int = 50
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -52,11 +56,14 @@ class MarkedTraffic:
             asyncio.TaskGroup() as group,
         ):
             clock = asyncio.get_running_loop().time
+            room = asyncio.Semaphore(self.most_at_once)
             due = clock()
             for number, client in zip(itertools.count(), itertools.cycle((kept, new))):
                 if self._stopped.is_set():
                     break
-                group.create_task(self._ask(client, f"{self.model}-{number}"))
+                await room.acquire()
+                asking = group.create_task(self._ask(client, f"{self.model}-{number}"))
+                asking.add_done_callback(lambda _: room.release())
                 self.sent += 1
                 due = max(due + 1 / RATE, clock() - CATCHING_UP_SECONDS)
                 await asyncio.sleep(max(0.0, due - clock()))
@@ -141,8 +148,8 @@ class MarkedTraffic:
 
 
 @contextmanager
-def marked_traffic(url: str, model: str):
-    traffic = MarkedTraffic(url=url, model=model)
+def marked_traffic(url: str, model: str, most_at_once: int):
+    traffic = MarkedTraffic(url=url, model=model, most_at_once=most_at_once)
     thread = threading.Thread(target=asyncio.run, args=(traffic.run(),))
     thread.start()
     try:
