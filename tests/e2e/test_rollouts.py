@@ -47,7 +47,7 @@ def healthy(play, *, most_at_once=50):
 
 def of_real_runtime(play):
     """As healthy as the stand-in, with a model that generates."""
-    healthy(play, most_at_once=10)  # its queue is full at 50, and would rightly say so
+    healthy(play, most_at_once=10)  # its queue has an end, and would rightly say so
 
 
 def failing(play):
