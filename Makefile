@@ -21,9 +21,9 @@ demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question
 demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
-test: .venv/.dev check ## everything but gitops: check, then the tests on real Kubernetes API servers and nodes
+test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts and gitops have targets of their own)
 	@$(MAKE) --no-print-directory slow
-	$(PY) -m pytest -m "(api or e2e) and not gitops" --durations=25
+	$(PY) -m pytest -m "(api or e2e) and not gitops and not rollouts" --durations=25
 	@$(MAKE) --no-print-directory fuzz
 
 check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
@@ -50,14 +50,17 @@ slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, o
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
 api: .venv/.dev ## tests on a real API server without a node
-	$(PY) -m pytest -m "api and not gitops"
+	$(PY) -m pytest -m "api and not gitops and not rollouts"
+
+rollouts: .venv/.dev ## whole rollouts, on a real API server and with real pods under traffic
+	$(PY) -m pytest -m rollouts
 
 gitops: .venv/.dev ## tests with a real Argo CD (compiled the first time) on a real API server
 	$(PY) -m devcluster build argocd >/dev/null
 	$(PY) -m pytest -m gitops
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	$(PY) -m pytest -m e2e
+	$(PY) -m pytest -m "e2e and not rollouts"
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
@@ -77,4 +80,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api gitops e2e fuzz crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops e2e fuzz crds reference images locks bench

@@ -11,6 +11,8 @@ import pytest
 from support.crash_sweep import open_lanes, sweep
 from support.rollout_sweep import story_of
 
+pytestmark = pytest.mark.rollouts
+
 IS_LONG = bool(os.environ.get("MODELSERVER_TEST_LONG"))
 LANES = ["rolling-a", "rolling-b", "rolling-c"]
 STRIDE = 1 if IS_LONG else 41  # odd: both sides come in turn

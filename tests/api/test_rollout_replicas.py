@@ -7,6 +7,8 @@ import pytest
 
 from support.rollouts import Play, canary
 
+pytestmark = pytest.mark.rollouts
+
 
 @pytest.fixture
 def pair(make_operator):

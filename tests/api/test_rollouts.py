@@ -6,6 +6,8 @@ from support import pod_outcomes
 from support.played_traffic import Behaviour
 from support.rollouts import ANALYSIS, Play, canary, intended_weights, phases
 
+pytestmark = pytest.mark.rollouts
+
 WRONG = Behaviour(error_percent=20)
 SLOW = Behaviour(slow_percent=60)
 GOLDEN = {"goldenSet": {"configMapRef": {"name": "golden", "key": "cases.jsonl"}}}

@@ -19,6 +19,8 @@ from e2e.rollout_play import PROGRAM, STAND_IN, Play, watching
 from e2e.test_traffic import operator_pids
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.rollouts
+
 AT_ONCE = 4  # scenarios: two cores carry so many pods
 
 MOST_HELD = 1200  # below what two routers hold, also where one gets more than the other
