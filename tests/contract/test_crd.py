@@ -17,7 +17,7 @@ from modelserver_operator.apis.v1alpha1 import ModelServer, ModelServerSpec
 from modelserver_operator.resources.kinds import MODEL_SERVER
 
 ROOT = Path(__file__).parents[2]
-MAX_BYTES = 128 * 1024  # kubectl keeps a copy in an annotation, which takes 256 KiB
+MAX_BYTES = 100 * 1024  # kubectl keeps a copy in an annotation, which takes 256 KiB
 REFUSED_BY_THE_API = {
     "$ref",
     "$defs",
