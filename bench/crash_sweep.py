@@ -11,21 +11,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from bench.results_file import REPOSITORY, Result, Target, versions
-from devcluster.api import Mode, api_cluster, up
+from devcluster.api import Cluster, Mode, api_cluster, up
 from devcluster.catalog import KUBERNETES
 
 sys.path.append(str(REPOSITORY / "tests"))
 
-from support.crash_sweep import Case, Sweep, open_lanes, sweep
+from support.crash_sweep import Case, Point, Sweep, open_lanes, sweep
 from support.installation import install_definitions
 from support.kube import Kube
-from support.manifests import render
+from support.manifests import Manifest, render
 from support.stage import Stage
 
 CLUSTER = "crash-sweep"
@@ -49,17 +50,31 @@ def main() -> int:
 
 
 def run(lanes: int) -> Sweep:
+    names = lane_names(lanes)
     with (
-        api_cluster(CLUSTER) as cluster,
+        api_server(CLUSTER) as (cluster, kube, manifests, folder),
+        Stage(cluster),
+        open_lanes(cluster, kube, manifests, folder, names) as opened,
+    ):
+        return sweep(opened, tell=teller())
+
+
+def lane_names(lanes: int) -> list[str]:
+    return [f"lane-{number}" for number in range(lanes)]
+
+
+@contextmanager
+def api_server(name: str) -> Iterator[tuple[Cluster, Kube, list[Manifest], Path]]:
+    """With our definitions, the real controllers, and a folder that goes with it."""
+    with (
+        api_cluster(name) as cluster,
         Kube.admin_of(cluster) as kube,
         tempfile.TemporaryDirectory() as folder,
     ):
-        names = [f"lane-{number}" for number in range(lanes)]
         manifests = render(cluster.kubectl)
         install_definitions(kube, manifests)
-        up(CLUSTER, mode=Mode.API_ONLY, controllers=True)
-        with Stage(cluster), open_lanes(cluster, kube, manifests, Path(folder), names) as opened:
-            return sweep(opened, tell=teller())
+        up(name, mode=Mode.API_ONLY, controllers=True)
+        yield cluster, kube, manifests, Path(folder)
 
 
 def teller() -> Callable[[Case], None]:
@@ -71,25 +86,31 @@ def teller() -> Callable[[Case], None]:
     return tell
 
 
-def result_of(swept: Sweep, seconds: float) -> Result:
+def figures_of(swept: Sweep, seconds: float) -> dict[str, float]:
     tried = Counter(case.point.phase for case in swept.tried)
-    missed = swept.missed(point for points in swept.points.values() for point in points)
-    figures = {
+    return {
         "crash_points_tried": len(swept.tried),
         "crash_points_failed": len(swept.failed),
-        "crash_points_missed": len(missed),
+        "crash_points_missed": len(missed_of(swept)),
         **{f"crash_points_tried_{phase}": tried[phase] for phase in swept.reference},
         **{f"writes_of_{phase}": len(known.writes) for phase, known in swept.reference.items()},
         "seconds": round(seconds, 1),
     }
+
+
+def missed_of(swept: Sweep) -> list[Point]:
+    return swept.missed(point for points in swept.points.values() for point in points)
+
+
+def result_of(swept: Sweep, seconds: float) -> Result:
     return Result(
         bench="crash_sweep",
         command="python -m bench.crash_sweep",
         software=versions(["kopf", "aiohttp"]) | {"kubernetes": KUBERNETES},
-        figures=figures,
+        figures=figures_of(swept, seconds),
         targets={
             "crash_points_failed": Target(bound="0", holds=not swept.failed),
-            "crash_points_missed": Target(bound="0", holds=not missed),
+            "crash_points_missed": Target(bound="0", holds=not missed_of(swept)),
         },
         rounds=[round_of(case) for case in swept.cases],
         note=NOTE,

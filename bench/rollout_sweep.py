@@ -8,22 +8,15 @@ request counted twice. The rig is that of the tests (tests/support/rollout_sweep
 
 import argparse
 import sys
-import tempfile
 import time
-from collections import Counter
-from pathlib import Path
 
-from bench.crash_sweep import round_of, teller
+from bench.crash_sweep import api_server, figures_of, lane_names, round_of, teller
 from bench.results_file import REPOSITORY, Result, Target, versions
-from devcluster.api import Mode, api_cluster, up
 from devcluster.catalog import KUBERNETES
 
 sys.path.append(str(REPOSITORY / "tests"))
 
 from support.crash_sweep import Sweep, open_lanes, sweep
-from support.installation import install_definitions
-from support.kube import Kube
-from support.manifests import render
 from support.rollout_sweep import story_of
 from support.stage import Stage
 
@@ -50,39 +43,21 @@ def main() -> int:
 
 
 def run(lanes: int, stride: int) -> Sweep:
-    with (
-        api_cluster(CLUSTER) as cluster,
-        Kube.admin_of(cluster) as kube,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        names = [f"lane-{number}" for number in range(lanes)]
-        manifests = render(cluster.kubectl)
-        install_definitions(kube, manifests)
-        up(CLUSTER, mode=Mode.API_ONLY, controllers=True)
-        with Stage(cluster) as stage:
-            for name in names:
-                stage.direct(stage.traffic.outcome, namespace=name)
-            story = story_of(stage.traffic)
-            with open_lanes(cluster, kube, manifests, Path(folder), names, story) as opened:
-                return sweep(opened, stride=stride, tell=teller())
+    names = lane_names(lanes)
+    with api_server(CLUSTER) as (cluster, kube, manifests, folder), Stage(cluster) as stage:
+        for name in names:
+            stage.direct(stage.traffic.outcome, namespace=name)
+        story = story_of(stage.traffic)
+        with open_lanes(cluster, kube, manifests, folder, names, story) as opened:
+            return sweep(opened, stride=stride, tell=teller())
 
 
 def result_of(swept: Sweep, seconds: float) -> Result:
-    tried = Counter(case.point.phase for case in swept.tried)
-    missed = swept.missed(point for points in swept.points.values() for point in points)
-    figures = {
-        "crash_points_tried": len(swept.tried),
-        "crash_points_failed": len(swept.failed),
-        "crash_points_missed": len(missed),
-        **{f"crash_points_tried_{phase}": tried[phase] for phase in swept.reference},
-        **{f"writes_of_{phase}": len(known.writes) for phase, known in swept.reference.items()},
-        "seconds": round(seconds, 1),
-    }
     return Result(
         bench="rollout_sweep",
         command="python -m bench.rollout_sweep",
         software=versions(["kopf", "aiohttp"]) | {"kubernetes": KUBERNETES},
-        figures=figures,
+        figures=figures_of(swept, seconds),
         targets={
             "crash_points_failed": Target(bound="0", holds=not swept.failed),
             "crash_points_tried": Target(
