@@ -24,6 +24,8 @@ from support.web import (
     world,
 )
 
+pytestmark = pytest.mark.slow  # a server and sockets for nearly every test
+
 CHAT = "/v1/chat/completions"
 ALL = {"revision": CANARY, "percent": 100, "baselinePercent": 0}
 JSON = "application/json"

@@ -19,6 +19,8 @@ from support.web import (
     world,
 )
 
+pytestmark = pytest.mark.slow  # a server and sockets for nearly every test
+
 CHAT = "/v1/chat/completions"
 
 
