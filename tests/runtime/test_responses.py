@@ -196,7 +196,9 @@ def test_a_failure_in_the_background_is_told(client):
 
 
 def test_log_probabilities(client):
-    response = create(client, include=["message.output_text.logprobs"], top_logprobs=2, temperature=0)
+    response = create(
+        client, include=["message.output_text.logprobs"], top_logprobs=2, temperature=0
+    )
     logprobs = response.output[0].content[0].logprobs
     assert len(logprobs) == response.usage.output_tokens > 0
     assert len(logprobs[0].top_logprobs) == 2
