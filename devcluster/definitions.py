@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from devcluster.catalog import ARGOCD
 from devcluster.cluster import Cluster
 from devcluster.command import run
 from devcluster.console import step
-from devcluster.errors import MissingToolError, ProgramUnavailableError
+from devcluster.errors import MissingToolError, NotReadyError, ProgramUnavailableError
 from devcluster.lock import locked
 from devcluster.paths import cache_root
 
 _KIND = "CustomResourceDefinition"
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=devcluster")
-_ESTABLISHED_SECONDS = 60
+_ESTABLISHED_SECONDS = 180
+_LOOK_SECONDS = 0.2
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a MiB takes half a minute in Python
 
 type Manifest = dict[str, Any]
@@ -103,9 +105,28 @@ def install_definitions(
     manifests = [one for one in found if not kinds or one["spec"]["names"]["kind"] in kinds]
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
     _kubectl(cluster, *_APPLY, "-f", "-", stdin=everything)
-    made = [f"customresourcedefinition/{one['metadata']['name']}" for one in manifests]
-    patience = f"--timeout={_ESTABLISHED_SECONDS}s"
-    _kubectl(cluster, "wait", "--for=condition=Established", patience, *made)
+    _wait_until_established(cluster, [one["metadata"]["name"] for one in manifests])
+
+
+def _wait_until_established(cluster: Cluster, names: Sequence[str]) -> None:
+    """Not by `kubectl wait`, which fails where a definition is so new that it has no conditions."""
+    deadline = time.monotonic() + _ESTABLISHED_SECONDS
+    while missing := list(_not_established(cluster, names)):
+        if time.monotonic() > deadline:
+            raise NotReadyError(
+                f"the API server does not serve {', '.join(missing)} after"
+                f" {_ESTABLISHED_SECONDS} s; look at `kubectl describe crd {missing[0]}`"
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _not_established(cluster: Cluster, names: Sequence[str]) -> Iterator[str]:
+    found = json.loads(_kubectl(cluster, "get", "crd", *names, "--output=json"))
+    for definition in found.get("items", [found]):
+        conditions = definition.get("status", {}).get("conditions") or []
+        states = {one["type"]: one["status"] for one in conditions}
+        if states.get("Established") != "True":
+            yield definition["metadata"]["name"]
 
 
 def _kubectl(cluster: Cluster, *arguments: str, stdin: str = "") -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from devcluster import definitions
 from devcluster.definitions import BUNDLES, BundleName
-from devcluster.errors import MissingToolError, ProgramUnavailableError
+from devcluster.errors import MissingToolError, NotReadyError, ProgramUnavailableError
 
 NAME = BundleName.GATEWAY_API
 BUNDLE = BUNDLES[NAME]
@@ -68,3 +68,37 @@ def test_without_go_it_is_said_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError, match="install Go"):
         definitions.definitions(NAME)
+
+
+class Answers:
+    """What `kubectl get` says, one answer after another; the last is said for ever."""
+
+    def __init__(self, *statuses):
+        self.statuses = list(statuses)
+
+    def __call__(self, _cluster, *arguments, **_stdin):
+        if arguments[0] != "get":
+            return ""
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return json.dumps({"metadata": {"name": "httproutes"}} | status)
+
+
+ESTABLISHED = {"status": {"conditions": [{"type": "Established", "status": "True"}]}}
+
+
+def test_a_definition_that_has_no_conditions_yet_is_waited_for(monkeypatch):
+    """As the API server shows it between its creation and the first look of its controller."""
+    answers = Answers({}, {"status": {"conditions": None}}, ESTABLISHED)
+    monkeypatch.setattr(definitions, "_kubectl", answers)
+    monkeypatch.setattr(definitions, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(definitions, "definitions", lambda _name: [ROUTE])
+    definitions.install_definitions(None, [NAME])
+    assert answers.statuses == [ESTABLISHED]
+
+
+def test_a_definition_that_is_never_established_is_named(monkeypatch):
+    monkeypatch.setattr(definitions, "_kubectl", Answers({"status": {"conditions": None}}))
+    monkeypatch.setattr(definitions, "_ESTABLISHED_SECONDS", -1)
+    monkeypatch.setattr(definitions, "definitions", lambda _name: [ROUTE])
+    with pytest.raises(NotReadyError, match="httproutes"):
+        definitions.install_definitions(None, [NAME])

@@ -306,9 +306,14 @@ def test_another_router_compares_no_answers_and_that_is_said():
     world = with_rules(shadow=Shadow())
     world.router = Router.ISTIO
     world.until(Phase.SHADOWING)
-    world.beat()
-    assert world.run.holding.reason == "MetricsUnavailable"
-    assert "built-in router" in world.run.holding.message
+    for _ in range(5):
+        world.beat()
+    assert (world.phase, world.run.holding.reason) == (Phase.SHADOWING, "RouterNotReady")
+    assert "only the built-in router compares" in world.run.holding.message
+    assert world.in_force.mirrored == B
+    assert world.tell("promote-step").result == "Done"
+    world.until(Phase.ANALYZING)
+    assert world.in_force.mirrored == ""
 
 
 @pytest.mark.parametrize(

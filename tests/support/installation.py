@@ -139,7 +139,7 @@ def install_definitions(kube: Kube, manifests: list[Manifest]) -> None:
         path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         wait_until(
             lambda path=path: kube.ask("GET", path).is_success,
-            timeout=20,
+            timeout=120,
             what=f"{path} served",
             interval=0.05,
         )

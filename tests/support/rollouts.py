@@ -14,7 +14,7 @@ from support.waiting import wait_until
 type Manifest = dict[str, Any]
 
 COMMAND = "modelserver.dev/command"
-PATIENCE = 120  # seconds; a run takes about ten on an idle machine
+PATIENCE = 600  # seconds; a run takes about ten on an idle machine
 
 # As quick as the API allows: counted every two seconds, and no step is held.
 STEPS = [{"weightPercent": 20, "holdSeconds": 0}, {"weightPercent": 100, "holdSeconds": 0}]

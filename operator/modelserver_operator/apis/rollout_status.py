@@ -51,7 +51,8 @@ class Weights(StatusModel):
     intended: Percent = 0
     """How much of the traffic the route shall give to the new revision."""
     confirmed: Percent = 0
-    """How much it gave when the routers said so last."""
+    """The most that it may be getting while the routers have not all said what is intended; the
+    same as `intended` since they have."""
     confirmed_at: Timestamp | None = None
     """Since when every router says what is intended; absent until then."""
     observed_percent: Decimals = ""

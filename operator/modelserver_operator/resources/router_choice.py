@@ -36,8 +36,7 @@ NO_CAPABILITIES = Capabilities()
 class RouterChoice:
     """`router` divides the traffic; with a `problem` it cannot, and nobody does.
 
-    `problem` is a sentence for whoever wrote the spec, with `reason` as its code. `compares` is
-    whether answers of copied requests are seen by anybody.
+    `problem` is a sentence for whoever wrote the spec, with `reason` as its code.
     """
 
     router: Router
@@ -48,10 +47,6 @@ class RouterChoice:
     @property
     def is_possible(self) -> bool:
         return not self.problem
-
-    @property
-    def compares(self) -> bool:
-        return self.router is Router.GATEWAY
 
 
 _KINDS: Mapping[Router, tuple[Kind, ...]] = {
@@ -142,7 +137,7 @@ def _only_built_in(router: Router, traffic: Traffic, rollout: RolloutSpec | None
     strategy = rollout.chosen if rollout else Strategy.ROLLING
     if strategy is Strategy.HOLD_AND_SWAP:
         yield "spec.rollout.strategy HoldAndSwap"
-    if router is Router.NONE and strategy in {Strategy.CANARY, Strategy.BLUE_GREEN}:
+    if router is Router.NONE and strategy is Strategy.CANARY:
         yield f"spec.rollout.strategy {strategy}"
 
 

@@ -102,10 +102,12 @@ def shadowing(scene: Scene) -> Rollout:
 def _comparer_missing(scene: Scene) -> Rollout | None:
     if scene.wish.router is Router.GATEWAY:
         return None
+    copied = "nothing is copied" if scene.wish.router is Router.NONE else "copies are not compared"
     return scene.held(
-        Waiting.METRICS_UNAVAILABLE,
-        f"copied answers are compared by the built-in router only, and spec.traffic.router is"
-        f" {scene.wish.router}; set it to Gateway, or give the command promote-step",
+        Waiting.ROUTER_NOT_READY,
+        f"{copied}: only the built-in router compares the answers, and spec.traffic.router is"
+        f" {scene.wish.router}; set it to Gateway, or look at the metrics of revision"
+        f" {scene.run.to} and give the command promote-step",
     )
 
 
