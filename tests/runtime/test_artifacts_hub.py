@@ -226,7 +226,7 @@ def test_a_hub_in_trouble_is_given_up_after_patience(hub, status):
     hub.break_("status", status=status)
     with pytest.raises(ArtifactUnreachable, match=rf"answers {status}.*gave up after") as caught:
         resolved(hub)
-    assert len(hub.seen) > 2
+    assert len(hub.seen) > 1
     assert "network policy" in caught.value.hint
 
 
