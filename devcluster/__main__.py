@@ -10,6 +10,7 @@ from devcluster import catalog, cluster, finder
 from devcluster.console import say
 from devcluster.definitions import BundleName, install_definitions
 from devcluster.engine import stop_abandoned_engine
+from devcluster.envoy_gateway import GATEWAY_CLASS, install_gateway
 from devcluster.errors import ClusterStateError, DevclusterError
 from devcluster.image_build import Part, Variant, build_images, image_specs
 from devcluster.image_load import Target, load_images
@@ -132,7 +133,7 @@ def _add_build(commands: _Commands) -> None:
 def _add_definitions(commands: _Commands) -> None:
     install = commands.add_parser(
         "install-definitions",
-        help="install the definitions (CRDs) of Istio or the Gateway API",
+        help="install the definitions (CRDs) of other projects, such as Istio",
         description="Install definitions of other projects, so that the operator finds them and "
         "the API server checks its routes. Nothing runs that would carry the routes out.",
     )
@@ -146,6 +147,14 @@ def _add_definitions(commands: _Commands) -> None:
         help=", ".join(BundleName),
     )
     install.set_defaults(run=_install_definitions)
+    gateway = commands.add_parser(
+        "install-gateway",
+        help="run Envoy Gateway in a cluster with a node",
+        description="Install the Gateway API with Envoy Gateway, which carries its routes out. The "
+        f"first time it is compiled (minutes). Gateways of the class {GATEWAY_CLASS} are its own.",
+    )
+    _add_name(gateway)
+    gateway.set_defaults(run=_install_gateway)
 
 
 def _add_images(commands: _Commands) -> None:
@@ -249,6 +258,12 @@ def _build(options: argparse.Namespace) -> int:
 def _install_definitions(options: argparse.Namespace) -> int:
     install_definitions(cluster.existing(options.name), options.bundles)
     say(f"The cluster {options.name} has the definitions of {', '.join(options.bundles)}")
+    return 0
+
+
+def _install_gateway(options: argparse.Namespace) -> int:
+    install_gateway(cluster.existing(options.name))
+    say(f"The cluster {options.name} carries out Gateways of the class {GATEWAY_CLASS}")
     return 0
 
 

@@ -10,6 +10,7 @@ RUNC = "v1.5.2"
 COREDNS = "v1.15.0"
 CNI = "v1.9.1"
 ARGOCD = "v3.2.0"
+ENVOY_GATEWAY = "v1.9.1"
 
 
 class FamilyName(StrEnum):
@@ -23,6 +24,7 @@ class FamilyName(StrEnum):
     COREDNS = "coredns"
     PAUSE = "pause"
     ARGOCD = "argocd"
+    ENVOY_GATEWAY = "envoy-gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,13 +204,29 @@ FAMILIES: dict[FamilyName, Family] = {
                 f"-s -w -X github.com/argoproj/argo-cd/v3/common.version={ARGOCD.removeprefix('v')}"
             ),
         ),
+        Family(
+            name=FamilyName.ENVOY_GATEWAY,
+            version=ENVOY_GATEWAY,
+            programs=(
+                Program(
+                    name="envoy-gateway",
+                    package="github.com/envoyproxy/gateway/cmd/envoy-gateway",
+                    version_arguments=("version",),
+                ),
+            ),
+            release=None,  # its project publishes it as an image
+            ldflags=(
+                "-s -w -X github.com/envoyproxy/gateway/internal/cmd/version"
+                f".envoyGatewayVersion={ENVOY_GATEWAY}"
+            ),
+        ),
     )
 }
 
 API_ONLY = (FamilyName.ETCD, FamilyName.KUBERNETES)
 API_ONLY_PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 CONTROLLER_PROGRAM = "kube-controller-manager"
-BESIDE_A_CLUSTER = (FamilyName.ARGOCD,)  # what only tests run
+BESIDE_A_CLUSTER = (FamilyName.ARGOCD, FamilyName.ENVOY_GATEWAY)  # what only tests run
 ALL_PROGRAMS = tuple(
     program.name
     for family in FAMILIES.values()

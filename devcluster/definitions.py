@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from devcluster import addons
-from devcluster.catalog import ARGOCD
+from devcluster.catalog import ARGOCD, ENVOY_GATEWAY
 from devcluster.cluster import Cluster
 from devcluster.command import run
 from devcluster.console import step
@@ -40,6 +40,7 @@ class BundleName(StrEnum):
     ISTIO = "istio"
     GATEWAY_API = "gateway-api"
     ARGOCD = "argocd"
+    ENVOY_GATEWAY = "envoy-gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,13 @@ BUNDLES = {
             version=ARGOCD,
             checksum="h1:m2eGAV+nXQGgzZbH5SyJD5laaPW27mzWXBrgisUHY/0=",
             members=("manifests/crds/application-crd.yaml", "manifests/crds/appproject-crd.yaml"),
+        ),
+        Bundle(
+            name=BundleName.ENVOY_GATEWAY,
+            module="github.com/envoyproxy/gateway",
+            version=ENVOY_GATEWAY,
+            checksum="h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=",
+            members=("charts/gateway-helm/charts/crds/crds/generated/",),
         ),
     )
 }
