@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from modelserver_operator.cluster.readings import model_answer
 from support.marked_model import MarkedModel
 from support.marked_traffic import Answer, MarkedTraffic
 
@@ -58,14 +59,26 @@ def test_only_what_a_router_passed_on_counts_for_a_share():
     assert traffic.through_router(0, 5) == {"new": 1}
 
 
+def test_behind_a_gateway_those_count_who_made_the_answers():
+    traffic = traffic_of(
+        answer(0, revision="new"), answer(1, revision="old", began=9.0), answer(2), sent=3
+    )
+    assert traffic.made_by(0, 5) == {"new": 1, "": 1}
+
+
 # -- the stand-in that it asks ---------------------------------------------------------------------
 
 
 def asked(model, mark, *headers):
     """The status, the headers and the document of one answer."""
-    sent = []
     body = json.dumps({"messages": [{"role": "user", "content": mark}]}).encode()
-    scope = {"path": "/v1/chat/completions", "headers": list(headers)}
+    status, heard, content = sent_to(model, "/v1/chat/completions", body, *headers)
+    return status, heard, json.loads(content)
+
+
+def sent_to(model, path, body, *headers):
+    sent = []
+    scope = {"path": path, "headers": list(headers)}
 
     async def receive():
         return {"type": "http.request", "body": body, "more_body": False}
@@ -74,7 +87,7 @@ def asked(model, mark, *headers):
         sent.append(message)
 
     asyncio.run(model(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 
 def model_with(**environment):
@@ -99,3 +112,12 @@ def test_every_nth_request_fails_but_no_copy():
 def test_a_mark_that_comes_twice_is_counted():
     model = model_with()
     assert [asked(model, "chat-1")[1][b"x-times-seen"] for _ in range(2)] == [b"1", b"2"]
+
+
+def test_it_counts_clients_in_words_that_the_operator_reads():
+    model = model_with(FAIL_EVERY="2")
+    for number, more in enumerate([(), (), (), ((b"x-modelserver-shadow", b"true"),)]):
+        asked(model, f"chat-{number}", *more)
+    _, _, text = sent_to(model, "/metrics", b"")
+    tally = model_answer(text).tally
+    assert (tally.requests, tally.errors, tally.latency.count) == (3, 1, 3)

@@ -10,6 +10,7 @@ import yaml
 
 from devcluster.demo import install, model
 from devcluster.demo.clusters import DevelopmentCluster
+from e2e.rollout_play import PROGRAM, STAND_IN, watching
 from support.waiting import wait_until
 
 NAMESPACE = "modelserver-e2e"
@@ -161,3 +162,52 @@ def module_servers(kubectl, namespace):
     yield made
     for name in list(made.names):
         made.delete(name)
+
+
+@pytest.fixture(scope="module")
+def watch(kubectl, namespace):
+    with watching(kubectl, namespace) as watch:
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def marked(module_servers, images):
+    """What a ModelServer of the stand-in asks for."""
+    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": STAND_IN},
+               "data": {PROGRAM.name: PROGRAM.read_text()}}  # fmt: skip
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": STAND_IN},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }
+    for manifest in (program, claim):
+        module_servers.run("apply", "-f", "-", stdin=json.dumps(manifest))
+    container = {
+        "name": "server",
+        "command": ["python3", f"/program/{PROGRAM.name}"],
+        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+    }
+    volume = {"name": "program", "configMap": {"name": STAND_IN}}
+    return {
+        "model": {"uri": f"pvc://{STAND_IN}"},
+        "engine": "Custom",
+        "runtime": {"image": images.runtime, "drainSeconds": 20},
+        "replicas": 2,
+        "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
+    }
+
+
+@pytest.fixture
+def record(record_property, capsys):
+    """A figure, kept in the report and printed."""
+
+    def record(name, value):
+        record_property(name, value)
+        with capsys.disabled():
+            print(f"\n  {name}: {value}", end="")
+
+    return record

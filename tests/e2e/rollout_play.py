@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from devcluster.demo.kubectl import documents
 from support.marked_traffic import MarkedTraffic, marked_traffic
 from support.waiting import wait_until
@@ -70,6 +72,15 @@ class Watch:
         return [one for one in list(self.seen) if one.server["metadata"]["name"] == name]
 
 
+def is_answered(url, host):
+    """Whether a way leads to a model from there; a Gateway learns of it after it was said so."""
+    body = {"messages": [{"role": "user", "content": "first"}]}
+    try:
+        return httpx.post(url, json=body, headers={"host": host}, timeout=10).is_success
+    except httpx.HTTPError:
+        return False
+
+
 @contextmanager
 def watching(kubectl, namespace):
     watch = Watch(kubectl, namespace)
@@ -90,6 +101,8 @@ class Play:
     watch: Watch
     name: str
     spec: dict  # without rollout
+    entrance: str = ""  # where clients ask; the Service, unless it is given
+    host: str = ""  # that clients ask for there
     traffic: MarkedTraffic | None = None
     old: str = ""
     new: str = ""
@@ -105,13 +118,18 @@ class Play:
         self.servers.apply(self.name, {**self.spec, "rollout": rollout})
         self.until(lambda one: one.status.get("servingRevision") and self._is_ready(one), "ready")
         self.old = self.last.status["servingRevision"]
-        url = f"{self.servers.url(self.name)}/v1/chat/completions"
-        with marked_traffic(url, self.name, most_at_once) as self.traffic:
+        with self._clients(most_at_once) as self.traffic:
             self.traffic.wait_for_answers(25)
             yield self
             self.traffic.wait_for_answers(25)
         self.ended = self.last
         self.servers.delete(self.name)
+
+    def _clients(self, most_at_once):
+        url = f"{self.entrance or self.servers.url(self.name)}/v1/chat/completions"
+        if self.host:
+            wait_until(lambda: is_answered(url, self.host), timeout=PATIENCE, what=self.host)
+        return marked_traffic(url, self.name, most_at_once, host=self.host)
 
     def change(self, **env):
         """Another revision is asked for, by variables of its environment."""

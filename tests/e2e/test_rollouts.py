@@ -5,17 +5,15 @@ own. They are played side by side; the tests look at what was seen.
 """
 
 import itertools
-import json
-import math
 import os
 import signal
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from devcluster.demo import install
-from e2e.rollout_play import PROGRAM, STAND_IN, Play, watching
+from e2e.rollout_play import Play
+from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
 from e2e.test_traffic import operator_pids
 from support.waiting import wait_until
 
@@ -108,43 +106,6 @@ def bereft(play, kubectl):
 
 
 @pytest.fixture(scope="module")
-def watch(kubectl, namespace):
-    with watching(kubectl, namespace) as watch:
-        yield watch
-
-
-@pytest.fixture(scope="module")
-def marked(module_servers, images):
-    """What a ModelServer of the stand-in asks for."""
-    program = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": STAND_IN},
-               "data": {PROGRAM.name: PROGRAM.read_text()}}  # fmt: skip
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": STAND_IN},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Mi"}},
-        },
-    }
-    for manifest in (program, claim):
-        module_servers.run("apply", "-f", "-", stdin=json.dumps(manifest))
-    container = {
-        "name": "server",
-        "command": ["python3", f"/program/{PROGRAM.name}"],
-        "volumeMounts": [{"name": "program", "mountPath": "/program"}],
-    }
-    volume = {"name": "program", "configMap": {"name": STAND_IN}}
-    return {
-        "model": {"uri": f"pvc://{STAND_IN}"},
-        "engine": "Custom",
-        "runtime": {"image": images.runtime, "drainSeconds": 20},
-        "replicas": 2,
-        "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
-    }
-
-
-@pytest.fixture(scope="module")
 def real(trained_claim):
     return {"model": {"uri": f"pvc://{trained_claim}"}, "replicas": 1}
 
@@ -191,32 +152,6 @@ def played(*scenarios):
 # -- what clients saw ------------------------------------------------------------------------------
 
 
-def require_unnoticed(play, record, *, but_of=""):
-    """Every request was answered once, by its own answer, and well."""
-    failures = play.traffic.failures(but_of=but_of)
-    record("failed_requests_during_rollouts", len(failures))
-    began = [answer.began for answer in play.traffic.answers]
-    record("requests", len(began))
-    record("requests_a_second", round(len(began) / (max(began) - min(began)), 1))
-    story = "\n".join(play.story())
-    kinds = Counter((one.status, one.revision, one.router_says, one.text) for one in failures)
-    assert not kinds, f"{kinds.most_common(5)}\n{story}"
-    assert play.traffic.mistaken() == [], story
-    assert play.traffic.lost() == set(), story
-
-
-@pytest.fixture
-def record(record_property, capsys):
-    """A figure, kept in the report and printed."""
-
-    def record(name, value):
-        record_property(name, value)
-        with capsys.disabled():
-            print(f"\n  {name}: {value}", end="")
-
-    return record
-
-
 @played(of_real_runtime, healthy)
 def test_a_healthy_canary_takes_over_step_by_step(play, record):
     require_unnoticed(play, record)
@@ -226,17 +161,7 @@ def test_a_healthy_canary_takes_over_step_by_step(play, record):
     held = play.held_weights()
     assert [weight for weight, _, _ in held] == [step["weightPercent"] for step in STEPS]
     for weight, since, until in held:
-        require_share(play, record, weight, since, until)
-
-
-def require_share(play, record, weight, since, until):
-    """Of the requests that came through the router, within three standard deviations."""
-    shares = play.traffic.through_router(since, until)
-    requests, wanted = shares.total(), weight / 100
-    observed = shares[play.new] / requests
-    record(f"share_at_{weight}_percent", f"{observed:.3f} of {requests}")
-    assert requests >= ANALYSIS["minSamples"]
-    assert abs(observed - wanted) <= 3 * math.sqrt(wanted * (1 - wanted) / requests)
+        require_share(play, record, weight, play.traffic.through_router(since, until))
 
 
 @played(failing)
@@ -261,16 +186,6 @@ def test_a_canary_that_answers_differently_is_seen_by_no_client(play, record):
     assert set(play.traffic.revisions()) == {play.old}
     assert not [answer for answer in play.traffic.answers if "other" in answer.text]
     assert {one.run["weights"]["intended"] for one in play.states() if "weights" in one.run} <= {0}
-
-
-def require_rolled_back(play, record, reason, since="Analyzing"):
-    """And not tried again; how long that took from the first request or copy that it got."""
-    seconds = play.entered("RollingBack") - play.entered(since)
-    record("seconds_to_detection", round(seconds, 1))
-    failed = play.last.status["failedRevisions"]
-    record("evidence", failed[0]["evidence"])
-    assert [(one["revision"], one["reason"]) for one in failed] == [(play.new, reason)]
-    assert play.last.status["servingRevision"] == play.old
 
 
 @played(swapped)

@@ -1,7 +1,8 @@
 """A stand-in for a model: an HTTP program of one file; variables switch its faults on.
 
 Runs as engine `Custom` in any image with uvicorn. Each answer says the mark of its request, which
-revision made it, and how often this pod has seen the mark from clients.
+revision made it, and how often this pod has seen the mark from clients. `/metrics` counts clients
+in the words of the runtime.
 
     ANSWER_MILLISECONDS   how long an answer takes (50)
     FAIL_EVERY            every n-th request of a client gets 500; 0 is none (0)
@@ -10,8 +11,10 @@ revision made it, and how often this pod has seen the mark from clients.
 
 import asyncio
 import json
+import math
 import os
 import signal
+import time
 from collections import Counter
 
 import uvicorn
@@ -20,6 +23,8 @@ PORT = 8080
 # Keep-alive clients learn from `Connection: close` that they must connect anew, before any
 # connection is closed under a request of theirs.
 LAME_DUCK_SECONDS = 4
+# Seconds; so few that a machine which is busy for a moment is no evidence against a revision.
+EDGES = (1.0, 2.5, 10.0, math.inf)
 
 
 class MarkedModel:
@@ -32,22 +37,47 @@ class MarkedModel:
         self._revision = environment.get("MODELSERVER_REVISION", "")
         self._asked = 0
         self._seen = Counter()
+        self._answered = Counter()  # clients, by status
+        self._within = Counter()  # clients, by the edge that the answer's time is within
+        self._began = time.time()
         self.is_draining = False
 
     async def __call__(self, scope, receive, send):
+        if scope["path"] == "/metrics":
+            await self._send(send, 200, self._metrics().encode(), content_type=b"text/plain")
+            return
         if scope["path"] != "/v1/chat/completions":
             await self._send(send, 200, {"status": "ok"})
             return
         mark = json.loads(await _body(receive))["messages"][-1]["content"]
         is_copy = b"x-modelserver-shadow" in dict(scope["headers"])
         status = 200 if is_copy else self._status(mark)
+        came = time.monotonic()
         await asyncio.sleep(self._seconds)
         await self._send(send, status, self._answer(mark, status), mark=mark)
+        if not is_copy:
+            self._count(status, time.monotonic() - came)
 
     def _status(self, mark):
         self._asked += 1
         self._seen[mark] += 1
         return 500 if self._fail_every and self._asked % self._fail_every == 0 else 200
+
+    def _count(self, status, seconds):
+        self._answered[status] += 1
+        for edge in EDGES:
+            self._within[edge] += seconds <= edge
+
+    def _metrics(self):
+        """The names and the format of the runtime's own."""
+        lines = [f"process_start_time_seconds {self._began}"]
+        for status, number in self._answered.items():
+            lines.append(f'modelserver_requests_total{{code="{status}"}} {number}')
+        for edge in EDGES:
+            le = "+Inf" if edge == math.inf else edge
+            name = "modelserver_request_duration_seconds_bucket"
+            lines.append(f'{name}{{le="{le}"}} {self._within[edge]}')
+        return "\n".join([*lines, ""])
 
     def _answer(self, mark, status):
         if status != 200:
@@ -56,9 +86,9 @@ class MarkedModel:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {"object": "chat.completion", "choices": [choice]}
 
-    async def _send(self, send, status, document, *, mark=None):
+    async def _send(self, send, status, document, *, mark=None, content_type=b"application/json"):
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", content_type),
             (b"x-model-revision", self._revision.encode()),
         ]
         if mark is not None:
@@ -66,7 +96,7 @@ class MarkedModel:
             headers.append((b"x-times-seen", str(self._seen[mark]).encode()))
         if self.is_draining:
             headers.append((b"connection", b"close"))
-        content = json.dumps(document).encode()
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
         headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})

@@ -43,6 +43,7 @@ class MarkedTraffic:
     url: str
     model: str
     most_at_once: int = 50
+    host: str = ""  # that is asked for, if it is not that of the url
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -76,8 +77,9 @@ class MarkedTraffic:
             "max_tokens": 2,
             "temperature": 0,
         }
+        headers = {"x-request-id": mark} | ({"host": self.host} if self.host else {})
         try:
-            answer = await client.post(self.url, json=body, headers={"x-request-id": mark})
+            answer = await client.post(self.url, json=body, headers=headers)
         except httpx.HTTPError as failure:
             seconds = time.monotonic() - clock
             self.answers.append(Answer(mark, began, seconds, 0, text=repr(failure)))
@@ -135,6 +137,12 @@ class MarkedTraffic:
             if since <= answer.began < until and answer.router_says
         )
 
+    def made_by(self, since: float, until: float) -> Counter:
+        """Revisions that made the answers to what was sent in this time, whoever passed it on."""
+        return Counter(
+            answer.revision for answer in list(self.answers) if since <= answer.began < until
+        )
+
     def wait_for_answers(self, count: int, *, revision: str = "", timeout: float = 90) -> None:
         """Until that many more requests were answered, by this revision if one is given."""
 
@@ -148,8 +156,8 @@ class MarkedTraffic:
 
 
 @contextmanager
-def marked_traffic(url: str, model: str, most_at_once: int):
-    traffic = MarkedTraffic(url=url, model=model, most_at_once=most_at_once)
+def marked_traffic(url: str, model: str, most_at_once: int, *, host: str = ""):
+    traffic = MarkedTraffic(url=url, model=model, most_at_once=most_at_once, host=host)
     thread = threading.Thread(target=asyncio.run, args=(traffic.run(),))
     thread.start()
     try:

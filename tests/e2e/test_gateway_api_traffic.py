@@ -1,0 +1,155 @@
+"""HTTPRoutes under real traffic: Envoy Gateway carries out what the operator writes.
+
+Clients ask an Envoy by host name, 25 marked requests a second for each ModelServer, and compare
+what they see with what the operator tells. Play and judgement are those of the built-in router.
+"""
+
+import json
+
+import pytest
+
+from devcluster.demo.clusters import devcluster
+from devcluster.envoy_gateway import GATEWAY_CLASS
+from e2e.rollout_play import PATIENCE, Play
+from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.dataplane
+
+GATEWAYS = "modelserver-e2e-gateways"  # a namespace of its own, as platform teams have it
+EVERYBODY, OWN_NAMESPACE = "All", "Same"
+
+ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}
+STEPS = [
+    {"weightPercent": 10, "holdSeconds": 8},
+    {"weightPercent": 50, "holdSeconds": 4},
+    {"weightPercent": 100, "holdSeconds": 2},
+]
+CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
+HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
+
+
+def a_gateway(name, namespaces):
+    listener = {"name": "http", "port": 80, "protocol": "HTTP",
+                "allowedRoutes": {"namespaces": {"from": namespaces}}}  # fmt: skip
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": name, "namespace": GATEWAYS},
+        "spec": {"gatewayClassName": GATEWAY_CLASS, "listeners": [listener]},
+    }
+
+
+class Gateways:
+    """Those of the platform team."""
+
+    def __init__(self, kubectl):
+        self._kubectl = kubectl
+
+    def make(self, name, namespaces):
+        """Made or changed; returns its address when its proxy runs."""
+        self._kubectl.run("apply", "-f", "-", stdin=json.dumps(a_gateway(name, namespaces)))
+        return wait_until(lambda: self._address(name), timeout=PATIENCE, what=f"Gateway {name}")
+
+    def _address(self, name):
+        gateway = self._kubectl.get("-n", GATEWAYS, "gateway", name) or {}
+        status = gateway.get("status", {})
+        conditions = {one["type"]: one for one in status.get("conditions", [])}
+        programmed = conditions.get("Programmed", {})
+        if programmed.get("status") != "True":
+            return ""
+        if programmed.get("observedGeneration") != gateway["metadata"]["generation"]:
+            return ""
+        return f"http://{status['addresses'][0]['value']}"
+
+
+@pytest.fixture(scope="module")
+def gateways(cluster, kubectl):
+    devcluster("install-gateway", "--name", cluster.name)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": GATEWAYS}}
+    kubectl.run("apply", "-f", "-", stdin=json.dumps(namespace))
+    yield Gateways(kubectl)
+    kubectl.run("delete", "namespace", GATEWAYS, "--wait")
+
+
+@pytest.fixture(scope="module")
+def public(gateways):
+    return gateways.make("public", EVERYBODY)
+
+
+@pytest.fixture
+def a_play(module_servers, watch, marked, gateways):
+    """A ModelServer behind a Gateway; `entrance` is where its clients ask."""
+
+    def make(name, *, gateway="public", entrance=""):
+        host = f"{name}.example.com"
+        traffic = {
+            "router": "GatewayAPI",
+            "hosts": [host],
+            "gateways": [f"{GATEWAYS}/{gateway}"],
+        }
+        play = Play(
+            servers=module_servers, watch=watch, name=name, spec={**marked, "traffic": traffic}
+        )
+        play.entrance, play.host = entrance, host if entrance else ""
+        return play
+
+    return make
+
+
+def test_a_healthy_canary_takes_over_by_weights_of_an_http_route(a_play, public, record):
+    play = a_play("routed", entrance=public)
+    with play.on_stage(CANARY):
+        play.change(MARKER="second")
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+    require_unnoticed(play, record)
+    record("seconds_to_succeeded", play.seconds_of("Succeeded"))
+    assert play.last.status["servingRevision"] == play.new
+    assert set(play.traffic.revisions()) == {play.old, play.new}
+    held = play.held_weights()
+    assert [weight for weight, _, _ in held] == [step["weightPercent"] for step in STEPS]
+    for weight, since, until in held:
+        require_share(play, record, weight, play.traffic.made_by(since, until))
+
+
+def test_a_canary_that_fails_every_tenth_request_is_rolled_back(a_play, public, record):
+    play = a_play("failing-routed", entrance=public)
+    with play.on_stage({**CANARY, "steps": HELD}):
+        play.change(FAIL_EVERY="10")
+        play.until_phase("RolledBack")
+        play.until_gone(play.new)
+    require_rolled_back(play, record, "ErrorRate")
+    assert {answer.status for answer in play.traffic.failures()} == {500}
+    require_unnoticed(play, record, but_of=play.new)
+
+
+def test_no_traffic_moves_until_the_gateway_lets_the_route_in(a_play, gateways, record):
+    """Clients ask the Service, which nothing divides: a mesh is not there."""
+    gateways.make("closed", OWN_NAMESPACE)
+    play = a_play("waiting", gateway="closed")
+    with play.on_stage(CANARY):
+        play.change(MARKER="second")
+        play.until(lambda one: one.run.get("holding"), "holding")
+        holding = play.last.run["holding"]
+        assert holding["reason"] == "RouteNotAccepted"
+        assert f"Gateway {GATEWAYS}/closed" in holding["message"]
+        assert "gateway.envoyproxy.io/gatewayclass-controller says" in holding["message"]
+        play.traffic.wait_for_answers(25)
+        assert set(play.traffic.revisions()) == {play.old}
+        gateways.make("closed", EVERYBODY)
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+    require_unnoticed(play, record)
+    assert play.last.status["servingRevision"] == play.new
+
+
+def test_a_gateway_that_does_not_exist_is_waited_for(a_play, gateways):
+    play = a_play("early", gateway="later")
+    with play.on_stage({**CANARY, "steps": [{"weightPercent": 100}]}):
+        play.change(MARKER="second")
+        play.until(lambda one: one.run.get("holding"), "holding")
+        assert play.last.run["holding"]["reason"] == "RouteNotConfirmed"
+        assert f"no answer of Gateway {GATEWAYS}/later" in play.last.run["holding"]["message"]
+        gateways.make("later", EVERYBODY)
+        play.until_phase("Succeeded")
