@@ -7,6 +7,8 @@ import pytest
 
 from modelserver_operator.plan.answers import Heard, Histogram, ModelAnswer, RouterAnswer, Tally
 from modelserver_operator.plan.desired import desired_state
+from modelserver_operator.resources.kinds import HTTP_ROUTE
+from modelserver_operator.resources.router_choice import Capabilities
 from modelserver_operator.status.sight import sight_of
 from modelserver_operator.status.situation import Situation
 from support import pod_outcomes
@@ -182,6 +184,20 @@ def test_a_router_that_the_cluster_lacks_is_told_and_not_written():
     assert plan.route is None
     assert "VirtualService" not in {one.manifest["kind"] for one in plan.writes}
     assert "DestinationRule" in look(world).route.refusal
+
+
+def test_a_gateway_that_has_not_answered_is_named(running):
+    world, *_ = running
+    plain = world.observe
+    world.observe = lambda: replace(
+        plain(), capabilities=Capabilities(kinds=frozenset({HTTP_ROUTE}))
+    )
+    world.change(traffic={"router": "GatewayAPI", "gateways": ["gateways/public"]})
+    world.settle()
+    found = look(world).route
+    assert not found.is_confirmed
+    assert not found.refusal
+    assert "no answer of Gateway gateways/public" in found.waiting
 
 
 def test_time_does_not_change_what_is_seen(running):

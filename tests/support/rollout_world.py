@@ -71,6 +71,7 @@ class World:
     root: str = A
     is_root_routed: bool = False
     refusal: str = ""
+    unanswered: str = ""  # who has not said so yet
     are_routers_stuck: bool = False
     metrics_unavailable: str = ""
     preflight: PreflightOutcome | None = None
@@ -132,7 +133,10 @@ class World:
             now=self.now,
             revisions={name: self._seen(name) for name in self.pods},
             route=RouteSight(
-                version="f00d", is_confirmed=is_confirmed and not self.refusal, refusal=self.refusal
+                version="f00d",
+                is_confirmed=is_confirmed and not self.refusal and not self.unanswered,
+                refusal=self.refusal,
+                waiting=self.unanswered,
             ),
             router=RouterSight(wanted=2, ready=self.routers_ready),
             answers=None if self.metrics_unavailable else self._answers(),

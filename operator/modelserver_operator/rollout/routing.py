@@ -88,6 +88,8 @@ def _unconfirmed(scene: Scene) -> Rollout:
         f"not every router has said yet that {run.weights.intended} % of the traffic goes to"
         f" revision {run.to}"
     )
+    if scene.sight.route.waiting:
+        message = f"{message}: {scene.sight.route.waiting}"
     return _waited(scene, Waiting.ROUTE_NOT_CONFIRMED, message)
 
 

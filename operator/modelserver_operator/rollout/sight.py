@@ -48,12 +48,14 @@ class RouteSight:
     """What is known about the route that the *stored* status asks for.
 
     `version` is of that route; `is_confirmed` when every ready router pod, or the router's object,
-    says that it is in force. `refusal` is why it is not accepted.
+    says that it is in force. `refusal` is why it is not accepted; `waiting` whose answer is
+    missing, where that is known.
     """
 
     version: str = ""
     is_confirmed: bool = False
     refusal: str = ""
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

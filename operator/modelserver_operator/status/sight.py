@@ -164,6 +164,7 @@ def _accepted(situation: Situation) -> RouteSight:
     return RouteSight(
         is_confirmed=is_taken and _are_written(situation, HTTP_ROUTE.kind),
         refusal=acceptance.message if is_refused else "",
+        waiting="" if is_refused else acceptance.message,
     )
 
 
