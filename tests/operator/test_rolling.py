@@ -72,6 +72,18 @@ def test_the_old_revision_goes_when_the_service_has_settled():
     assert ChildKey("ControllerRevision", f"chat-{old}") in world.children
 
 
+def test_a_clock_that_is_set_back_keeps_the_old_pods_no_longer():
+    world, old = serving_world()
+    world.change(runtime=SECOND)
+    world.settle()
+    new = target_of(world)
+    world.make_ready(new)
+    world.settle()
+    world.pass_time(-86_400)
+    assert world.settle().requeue_after_seconds == SETTLE_SECONDS
+    assert world.revisions() == {old, new}
+
+
 def test_a_move_that_status_does_not_know_of_is_waited_for_again():
     """The operator was killed after it moved the Service and before it wrote status."""
     world, old = serving_world()

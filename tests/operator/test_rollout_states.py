@@ -602,6 +602,42 @@ def test_a_clock_that_is_set_back_does_not_hold_a_step_for_longer_than_its_time(
     assert world.phase is Phase.SUCCEEDED
 
 
+@pytest.mark.parametrize("days", [1, 400])
+def test_a_clock_that_is_set_back_delays_no_rollback_of_what_has_no_ready_pod(days):
+    world = with_rules(bake_seconds=36_000).until(Phase.BAKING)
+    world.beat()
+    world.hard_failures[B] = ""  # its pods are not ready, and nobody says why
+    world.beat(seconds=2)
+    world.look()
+    assert world.run.unready_since
+    world.pass_time(-86_400 * days)
+    for _ in range(5):
+        world.beat(seconds=15)
+    assert world.run.reason == "PodsNotReady"
+
+
+def test_a_clock_that_is_set_back_does_not_let_a_check_fail_for_ever():
+    query = QueryCheck(name="queue", query="depth", max="1")
+    world = with_rules(analysis=Analysis(queries=(query,)))
+    world.checks = (CheckAnswer(name="queue", passed=False, message="the result is 7"),)
+    world.until(Phase.ANALYZING)
+    while world.run.holding is None or world.run.holding.reason != "CheckFailing":
+        world.beat()
+    world.pass_time(-86_400)
+    for _ in range(5):
+        world.beat()
+    assert world.run.reason == "CheckFailed"
+
+
+def test_the_next_change_does_not_wait_for_a_clock_that_was_set_back():
+    world = world_of().until(Phase.SUCCEEDED)
+    world.pass_time(-86_400)
+    world.look()
+    assert parse(world.status.serving_since) <= world.now
+    world.target = C
+    world.until(Phase.PREPARING, Phase.STEPPING, beats=5)
+
+
 def test_a_clock_that_is_set_forward_lets_no_step_pass_without_its_requests():
     world = world_of().until(Phase.ANALYZING)
     world.pass_time(3000)

@@ -276,6 +276,19 @@ def test_a_rollout_is_told_from_its_beginning_to_its_end():
     assert world.status["servingSince"] > began
 
 
+def test_a_clock_that_is_set_back_keeps_the_pods_of_an_old_revision_no_longer():
+    world = World(pinned(replicas=2))
+    world.outcome = pod_outcomes.FINE
+    world.steps(3)
+    world.change(runtime={"dtype": "Float32"})
+    world.steps(3)
+    assert world.status["rollout"]["phase"] == "Settling"
+    world.now -= timedelta(days=1)
+    world.steps(3, seconds=10)
+    assert "rollout" not in world.status
+    assert world.status["servingSince"] <= world.now.isoformat()
+
+
 def test_replicas_count_all_revisions_and_ready_ones_only_the_serving():
     world = World(pinned(replicas=2))
     world.steps(3)

@@ -92,4 +92,4 @@ def _settled_seconds(server: ModelServer, serving: str, root: str, now: datetime
     has_moved = serving == root == status.serving_revision
     if not has_moved or status.serving_since is None:
         return 0.0
-    return (now - parse_time(status.serving_since)).total_seconds()
+    return max(0.0, (now - parse_time(status.serving_since)).total_seconds())  # a clock set back

@@ -12,7 +12,7 @@ from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.rollout_status import Paused, Rollout, RolloutPhase
 from modelserver_operator.rollout.frozen import analysis_of
 
-_SINCE = ("phase_since", "step_entered_at", "settling_since", "routed_at")
+_SINCE = ("phase_since", "step_entered_at", "settling_since", "routed_at", "unready_since")
 _MOVED_BY_PAUSES = ("step_entered_at", "phase_since", "phase_deadline", "deadline")
 
 # Beyond what the golden set may take: its pod has to be started.
@@ -66,9 +66,11 @@ def patience_seconds(phase: RolloutPhase, rules: RolloutSpec, step_index: int) -
 
 def mended(run: Rollout, rules: RolloutSpec, now: datetime) -> Rollout:
     """Where the clock was set back: no stored time is in the future, no deadline out of reach."""
-    changes: dict[str, str] = {}
+    changes: dict[str, object] = {}
     for name in _SINCE:
         changes |= _not_after(run, name, now)
+    if run.holding is not None and parse(run.holding.since) > now:
+        changes["holding"] = run.holding.model_copy(update={"since": timestamp(now)})
     patience = patience_seconds(run.phase, rules, run.step_index)
     changes |= _not_after(run, "phase_deadline", now + timedelta(seconds=patience))
     whole = timedelta(seconds=rules.deadline_seconds)
@@ -76,7 +78,12 @@ def mended(run: Rollout, rules: RolloutSpec, now: datetime) -> Rollout:
     return run.model_copy(update=changes) if changes else run
 
 
-def _not_after(run: Rollout, name: str, latest: datetime) -> dict[str, str]:
+def believed(text: str | None, now: datetime) -> str | None:
+    """A time in the past as it is; one that lies in the future is now."""
+    return timestamp(now) if text and parse(text) > now else text
+
+
+def _not_after(run: Rollout, name: str, latest: datetime) -> dict[str, object]:
     text = getattr(run, name)
     return {name: timestamp(latest)} if text and parse(text) > latest else {}
 

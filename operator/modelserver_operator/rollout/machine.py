@@ -50,7 +50,7 @@ def decide(status: ModelServerStatus, sight: Sight, wish: Wish) -> Next:
     """Pure: the same arguments give the same answer, and the status it gives may be refused."""
     if wish.is_being_deleted:
         return Next(status=status)
-    asked = commanded(_without_old_wish(status, wish), sight, wish)
+    asked = commanded(_without_old_wish(_mended(status, sight), wish), sight, wish)
     run = asked.rollout
     is_told = run is not None and run is not status.rollout
     after = _with_run(asked, run, sight) if run and is_told else _decided(asked, sight, wish)
@@ -59,6 +59,13 @@ def decide(status: ModelServerStatus, sight: Sight, wish: Wish) -> Next:
         events=(*announced(status, after), *_unexamined(status, sight, wish)),
         wake_seconds=wake_seconds(after, sight, wish),
     )
+
+
+def _mended(status: ModelServerStatus, sight: Sight) -> ModelServerStatus:
+    """Where the clock was set back, nothing has served since a time that is yet to come."""
+    since = clocks.believed(status.serving_since, sight.now)
+    is_same = since == status.serving_since
+    return status if is_same else status.model_copy(update={"serving_since": since})
 
 
 def _without_old_wish(status: ModelServerStatus, wish: Wish) -> ModelServerStatus:

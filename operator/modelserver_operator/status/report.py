@@ -18,6 +18,7 @@ from modelserver_operator.errors import InvalidResource
 from modelserver_operator.plan.arrangement import is_examined
 from modelserver_operator.plan.values import Manifest, Observed, Plan, Refusal
 from modelserver_operator.resources import labels
+from modelserver_operator.rollout.clocks import believed
 from modelserver_operator.rollout.effects import is_going_on, is_governed
 from modelserver_operator.rollout.machine import Next, Said, decide
 from modelserver_operator.status.artifact import artifact_of
@@ -198,7 +199,7 @@ def _serving_since(situation: Situation) -> str | None:
     if not serving:
         return None
     is_same = stored.serving_revision == serving and stored.serving_since is not None
-    return stored.serving_since if is_same else timestamp(situation.now)
+    return believed(stored.serving_since, situation.now) if is_same else timestamp(situation.now)
 
 
 def _effective(situation: Situation) -> Effective:

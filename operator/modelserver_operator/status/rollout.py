@@ -2,6 +2,7 @@
 
 from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.resources.kinds import DEPLOYMENT
+from modelserver_operator.rollout.clocks import believed
 from modelserver_operator.status import pods
 from modelserver_operator.status.situation import Situation
 from modelserver_operator.status.timestamps import timestamp
@@ -36,7 +37,8 @@ def _came_from(situation: Situation, others: list[str]) -> str:
 def _rollout(situation: Situation, previous: str, phase: RolloutPhase) -> Rollout:
     stored, target = situation.server.status.rollout, situation.target
     goes_on = stored is not None and stored.to == target
-    start = stored.start_time if stored is not None and goes_on else timestamp(situation.now)
+    start = believed(stored.start_time, situation.now) if stored is not None and goes_on else None
+    begun = start or timestamp(situation.now)
     return Rollout.model_validate(
-        {"from": previous, "to": target, "phase": phase, "start_time": start}
+        {"from": previous, "to": target, "phase": phase, "start_time": begun}
     )
