@@ -21,9 +21,9 @@ demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question
 demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
-test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts and gitops have targets of their own)
+test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts, gitops and dataplane have targets of their own)
 	@$(MAKE) --no-print-directory slow
-	$(PY) -m pytest -m "(api or e2e) and not gitops and not rollouts" --durations=25
+	$(PY) -m pytest -m "(api or e2e) and not gitops and not rollouts and not dataplane" --durations=25
 	@$(MAKE) --no-print-directory fuzz
 
 check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
@@ -59,8 +59,12 @@ gitops: .venv/.dev ## tests with a real Argo CD (compiled the first time) on a r
 	$(PY) -m devcluster build argocd >/dev/null
 	$(PY) -m pytest -m gitops
 
+dataplane: .venv/.dev ## rollouts through a real Envoy Gateway (compiled the first time), on a real Kubernetes with a node
+	$(PY) -m devcluster build envoy-gateway >/dev/null
+	$(PY) -m pytest -m dataplane
+
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	$(PY) -m pytest -m "e2e and not rollouts"
+	$(PY) -m pytest -m "e2e and not rollouts and not dataplane"
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
@@ -80,4 +84,4 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 bench: .venv/.dev ## every benchmark (long); results in bench/results
 	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops e2e fuzz crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane e2e fuzz crds reference images locks bench
