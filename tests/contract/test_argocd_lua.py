@@ -16,11 +16,9 @@ from modelserver_operator.apis.crd import NEVER_SEEN
 from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.rollout_status import CommandResult, RolloutPhase
 from modelserver_operator.apis.status import ModelServerStatus
-from modelserver_operator.plan.values import ChildKey
 from modelserver_operator.rollout.commands import commanded
 from modelserver_operator.rollout.reasons import PausedBy, Waiting
 from modelserver_operator.rollout.sight import Sight, Wish
-from support import pod_outcomes
 from support.argocd_lua import (
     COMMAND,
     actions_of,
@@ -29,87 +27,30 @@ from support.argocd_lua import (
     possible_actions,
     scripts,
 )
+from support.life import (
+    BROKEN,
+    broken,
+    in_conflict,
+    new,
+    ready,
+    replica_lost,
+    rolled,
+    rolling,
+    scaled_to_zero,
+    settling,
+    suspended,
+)
 from support.world import World, pinned
 
 STABLE, CANARY = "a1b2c3d4", "d4e5f6a7"
 NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
-UNSTARTED = pod_outcomes.Outcome(name="unstarted", status_of=lambda _: {"phase": "Pending"})
-BROKEN = pod_outcomes.exiting(2, code="InvalidConfiguration", message="--no is no flag")
 
 
 # -- statuses of the operator's core -------------------------------------------------------------
 
 
-def starting():
-    world = World(pinned(), UNSTARTED)
-    world.step()
-    return world
-
-
-def ready(**spec):
-    world = World(pinned(**spec))
-    world.steps(3)
-    return world
-
-
-def broken():
-    world = World(pinned(), BROKEN)
-    world.steps(2)
-    return world
-
-
-def rolling(outcome=UNSTARTED):
-    world = ready()
-    world.outcomes = {world.status["servingRevision"]: pod_outcomes.FINE}
-    world.outcome = outcome
-    world.change(runtime={"args": ["--other"]})
-    world.steps(2)
-    return world
-
-
 def rolling_to_a_broken_revision():
     return rolling(BROKEN)
-
-
-def settling():
-    world = rolling()
-    world.outcome = pod_outcomes.FINE
-    world.steps(3)
-    return world
-
-
-def rolled():
-    world = settling()
-    world.steps(3, seconds=10)
-    return world
-
-
-def scaled_to_zero():
-    world = ready()
-    world.change(replicas=0)
-    world.steps(2)
-    return world
-
-
-def suspended():
-    world = ready()
-    world.change(suspend=True)
-    world.steps(2)
-    return world
-
-
-def replica_lost():
-    world = ready(replicas=2)
-    world.pods[1]["status"] = UNSTARTED.status_of(world.pods[1])
-    world.status = world.look()
-    return world
-
-
-def in_conflict():
-    stranger = {"kind": "Service", "metadata": {"name": "chat", "namespace": "ns"}}
-    world = World(pinned(), strangers={ChildKey("Service", "chat"): stranger})
-    world.steps(2)
-    return world
 
 
 def changed_and_not_looked_at():
@@ -126,7 +67,7 @@ def never_looked_at():
 LIFE = {
     never_looked_at: ("Progressing", "InProgress", "not looked at"),
     changed_and_not_looked_at: ("Progressing", "InProgress", "not looked at"),
-    starting: ("Progressing", "InProgress", "0 of 1 replica ready"),
+    new: ("Progressing", "InProgress", "0 of 1 replica ready"),
     ready: ("Healthy", "Current", "1 of 1 replica ready"),
     broken: ("Degraded", "InProgress", "--no is no flag"),
     rolling: ("Progressing", "InProgress", "starts"),
