@@ -12,6 +12,7 @@ from modelserver_operator.apis.traffic import Router, ValueMatch
 from modelserver_operator.resources.istio import make_destination_rule, make_virtual_service
 from modelserver_operator.resources.matching import cookie_pattern
 from modelserver_operator.resources.route import Mirror
+from modelserver_operator.resources.route_acceptance import AcceptanceState, istio_acceptance_of
 from support.planning import CONFIG, a_server
 from support.routes import CANARY, STABLE, a_route, an_experiment, children_of
 
@@ -137,3 +138,47 @@ def test_the_value_of_a_cookie_is_no_pattern(value):
 def test_users_cannot_be_told_apart():
     with pytest.raises(ValueError, match="Istio cannot tell users apart"):
         rules_of(a_route(experiments=(an_experiment(userKeyPercent=20),)))
+
+
+# -- what its analysis says ------------------------------------------------------------------------
+
+
+def analysed(*messages, generation=2, observed="2"):
+    metadata = {"name": "chat", "generation": generation}
+    status = {"observedGeneration": observed, "validationMessages": list(messages)}
+    return {"kind": "VirtualService", "metadata": metadata, "status": status}
+
+
+def message(level="ERROR", **more):
+    return {
+        "level": level,
+        "type": {"code": "IST0101", "name": "ReferencedResourceNotFound"},
+    } | more
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [],
+        [{"kind": "DestinationRule", "metadata": {"name": "chat-a1b2c3d4", "generation": 1}}],
+        [analysed()],
+        [analysed(message("WARNING"), message("INFO"))],
+        [analysed(message(), generation=3)],
+        [analysed(message(), observed=1)],
+    ],
+    ids=["nothing", "silent", "clean", "advice", "old", "older"],
+)
+def test_what_istio_does_not_object_to_is_taken(objects):
+    assert istio_acceptance_of(objects).state is AcceptanceState.ACCEPTED
+
+
+@pytest.mark.parametrize("observed", [2, "2", 3])
+def test_what_istio_objects_to_is_told_in_its_words(observed):
+    silent = {"kind": "DestinationRule", "metadata": {"name": "chat-a1b2c3d4", "generation": 1}}
+    wrong = message(documentationUrl="https://istio.io/ist0101")
+    found = istio_acceptance_of([silent, analysed(message("INFO"), wrong, observed=observed)])
+    assert found.state is AcceptanceState.REFUSED
+    assert found.message == (
+        "VirtualService chat: Istio's analysis says IST0101 ReferencedResourceNotFound"
+        " (https://istio.io/ist0101)"
+    )

@@ -1,4 +1,4 @@
-"""Whether those who carry out an HTTPRoute have taken it as it is written now."""
+"""Whether those who carry out a route have taken it as it is written now."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +44,31 @@ def acceptance_of(routes: Iterable[Manifest]) -> Acceptance:
     if not found:
         return Acceptance(state=AcceptanceState.PENDING, message="there is no HTTPRoute yet")
     return Acceptance(state=AcceptanceState.ACCEPTED)
+
+
+def istio_acceptance_of(objects: Iterable[Manifest]) -> Acceptance:
+    """Of VirtualServices and DestinationRules. Istio says nothing of what it takes.
+
+    Where its analysis is on (`PILOT_ENABLE_ANALYSIS`), it writes what is wrong with an object.
+    """
+    found = [(one, message) for one in objects for message in _errors_of(one)]
+    if not found:
+        return Acceptance(state=AcceptanceState.ACCEPTED)
+    manifest, message = found[0]
+    kind = message.get("type") or {}
+    said = " ".join(filter(None, (kind.get("code"), kind.get("name"))))
+    more = f" ({message['documentationUrl']})" if message.get("documentationUrl") else ""
+    refusal = f"{manifest['kind']} {_name(manifest)}: Istio's analysis says {said}{more}"
+    return Acceptance(state=AcceptanceState.REFUSED, message=refusal)
+
+
+def _errors_of(manifest: Manifest) -> list[Manifest]:
+    """Of its latest version. Numbers of 64 bits may come as text."""
+    status = manifest.get("status") or {}
+    seen = int(status.get("observedGeneration") or 0)
+    if seen < manifest["metadata"].get("generation", 0):
+        return []
+    return [one for one in status.get("validationMessages") or () if one.get("level") == "ERROR"]
 
 
 def _of_route(route: Manifest) -> Iterator[Acceptance]:

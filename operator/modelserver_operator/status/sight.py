@@ -1,6 +1,6 @@
 """What is seen of the two revisions of a rollout, of the route and of its routers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from modelserver_operator.apis.status import Diagnosis
@@ -9,8 +9,19 @@ from modelserver_operator.plan.asking import ready_routers
 from modelserver_operator.plan.looks import deployment_of, is_complete
 from modelserver_operator.plan.values import ChildKey, Manifest
 from modelserver_operator.resources import names
-from modelserver_operator.resources.kinds import DEPLOYMENT, HTTP_ROUTE, VIRTUAL_SERVICE
-from modelserver_operator.resources.route_acceptance import AcceptanceState, acceptance_of
+from modelserver_operator.resources.kinds import (
+    DEPLOYMENT,
+    DESTINATION_RULE,
+    HTTP_ROUTE,
+    VIRTUAL_SERVICE,
+    Kind,
+)
+from modelserver_operator.resources.route_acceptance import (
+    Acceptance,
+    AcceptanceState,
+    acceptance_of,
+    istio_acceptance_of,
+)
 from modelserver_operator.rollout.clocks import is_count_due
 from modelserver_operator.rollout.effects import is_going_on
 from modelserver_operator.rollout.frozen import rules_of
@@ -136,10 +147,10 @@ def _route(situation: Situation, wish: Wish) -> RouteSight:
         case Router.GATEWAY:
             return _built_in(situation)
         case Router.ISTIO:
-            is_written = _are_written(situation, VIRTUAL_SERVICE.kind)
-            return RouteSight(is_confirmed=is_written)
+            kinds = (VIRTUAL_SERVICE, DESTINATION_RULE)
+            return _accepted(situation, kinds, istio_acceptance_of)
         case _:
-            return _accepted(situation)
+            return _accepted(situation, (HTTP_ROUTE,), acceptance_of)
 
 
 def _built_in(situation: Situation) -> RouteSight:
@@ -156,13 +167,16 @@ def _built_in(situation: Situation) -> RouteSight:
     )
 
 
-def _accepted(situation: Situation) -> RouteSight:
-    routes = situation.kept_children(HTTP_ROUTE.kind)
-    acceptance = acceptance_of(routes)
+def _accepted(
+    situation: Situation,
+    kinds: Iterable[Kind],
+    judge: Callable[[Iterable[Manifest]], Acceptance],
+) -> RouteSight:
+    acceptance = judge([one for kind in kinds for one in situation.kept_children(kind.kind)])
     is_taken = acceptance.state is AcceptanceState.ACCEPTED
     is_refused = acceptance.state is AcceptanceState.REFUSED
     return RouteSight(
-        is_confirmed=is_taken and _are_written(situation, HTTP_ROUTE.kind),
+        is_confirmed=is_taken and all(_are_written(situation, kind.kind) for kind in kinds),
         refusal=acceptance.message if is_refused else "",
         waiting="" if is_refused else acceptance.message,
     )
