@@ -1,38 +1,28 @@
-"""The command line: modelserver-runtime serve, fetch, resolve, preflight, keys and others."""
+"""The command line: modelserver-runtime serve, fetch, resolve, preflight, keys and others.
+
+Each command imports what it needs when it is chosen: together they would take seconds.
+"""
 
 import argparse
 import json
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-from modelserver_runtime.app.inventory import describe_hardware, describe_tasks
-from modelserver_runtime.app.keys_command import add_keys_command, run_keys
+from modelserver_runtime.app.keys_flags import add_keys_command
 from modelserver_runtime.app.listening import listen
-from modelserver_runtime.app.loader import fetch_then_load, hub_of, load, source_of
-from modelserver_runtime.artifacts import (
-    ArtifactSummary,
-    Progress,
-    fetch,
-    print_progress,
-    repository_of,
-    resolve,
-    serve_progress,
-)
-from modelserver_runtime.bench.command import add_bench_flags, bench
+from modelserver_runtime.bench.flags import add_bench_flags
 from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
 from modelserver_runtime.gateway.command import FIELDS as GATEWAY_FIELDS
 from modelserver_runtime.gateway.command import TEXT as GATEWAY_TEXT
 from modelserver_runtime.gateway.command import gateway
 from modelserver_runtime.logs import install_logging
-from modelserver_runtime.preflight.command import TEXT as PREFLIGHT_TEXT
-from modelserver_runtime.preflight.command import add_preflight_flags, preflight
+from modelserver_runtime.preflight.flags import TEXT as PREFLIGHT_TEXT
+from modelserver_runtime.preflight.flags import add_preflight_flags
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
 from modelserver_runtime.settings.flags import add_flags, settings_given
 from modelserver_runtime.settings.names import advice, flag_of
@@ -48,7 +38,6 @@ _LONGEST_MESSAGE_BYTES = 4096
 _FAILED_REQUESTS = 1
 _KEY_VARIABLE = "OPENAI_API_KEY"
 _INTERRUPTED = 130
-_TERMINATED = 143
 _DESCRIPTION = """\
 Serves one Hugging Face model over HTTP: OpenAI's routes, and /predict for other tasks.
 
@@ -66,7 +55,7 @@ _COMMANDS = {
     "preflight": PREFLIGHT_TEXT,
 }
 # What needs no settings: its only flag is --output.
-_INVENTORIES = {"discover": describe_tasks, "hardware": describe_hardware}
+_INVENTORIES = frozenset({"discover", "hardware"})
 # What asks a server, and has flags of its own.
 _CLIENTS = {"bench": add_bench_flags, "preflight": add_preflight_flags}
 _EPILOGUE = (
@@ -101,15 +90,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(command: str, flags: Mapping[str, Any]) -> int:
     if command in _INVENTORIES:
-        _say(_INVENTORIES[command](str(flags["output"])))
-        return 0
+        return _inventory(command, str(flags["output"]))
     if command == "keys":
-        _say(run_keys(flags, standard_input=sys.stdin, now=time.time()))
-        return 0
+        return _keys(flags)
     if command == "bench":
-        key = os.environ.get(_KEY_VARIABLE, "")
-        is_well = bench(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
-        return 0 if is_well else _FAILED_REQUESTS
+        return _bench(flags)
     if command == "preflight":
         return _preflight(flags)
     settings = _settings_of(flags)
@@ -126,17 +111,52 @@ def _run_with(settings: Settings, command: str, flags: Mapping[str, Any]) -> Non
             _serve(settings, is_fetching=str(flags.get("model") or "").startswith(_HUB))
         case "gateway":
             gateway(settings, listen, _say)
-        case "fetch":
-            _report(_with_progress(settings, _fetch))
         case _:
-            _report(_with_progress(settings, _resolve))
+            _bring(command, settings)
+
+
+def _inventory(command: str, output: str) -> int:
+    from modelserver_runtime.app.inventory import (  # noqa: PLC0415  as said above
+        describe_hardware,
+        describe_tasks,
+    )
+
+    _say(describe_tasks(output) if command == "discover" else describe_hardware(output))
+    return 0
+
+
+def _keys(flags: Mapping[str, Any]) -> int:
+    from modelserver_runtime.app.keys_command import run_keys  # noqa: PLC0415  as said above
+
+    _say(run_keys(flags, standard_input=sys.stdin, now=time.time()))
+    return 0
+
+
+def _bench(flags: Mapping[str, Any]) -> int:
+    from modelserver_runtime.bench.command import bench  # noqa: PLC0415  as said above
+
+    key = os.environ.get(_KEY_VARIABLE, "")
+    is_well = bench(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
+    return 0 if is_well else _FAILED_REQUESTS
 
 
 def _preflight(flags: Mapping[str, Any]) -> int:
+    from modelserver_runtime.preflight.command import preflight  # noqa: PLC0415  as said above
+
     key = os.environ.get(_KEY_VARIABLE, "")
     result = preflight(flags, key=key, clock=time.monotonic, say=_say, progress_to=sys.stderr)
     _terminal_message(result.as_message())
     return 0 if result.has_passed else _FAILED_REQUESTS
+
+
+def _bring(command: str, settings: Settings) -> None:
+    from modelserver_runtime.app.artifact_commands import (  # noqa: PLC0415  as said above
+        run_artifact_command,
+    )
+
+    summary = run_artifact_command(command, settings, _say)
+    _terminal_message(summary)
+    print(json.dumps(summary))
 
 
 def _settings_of(flags: Mapping[str, Any]) -> Settings:
@@ -145,19 +165,25 @@ def _settings_of(flags: Mapping[str, Any]) -> Settings:
     settings = load_settings(**_model_settings(model), **given) if model else load_settings(**given)
     if not model.startswith(_HUB) or settings.served_name:
         return settings
-    return settings.model_copy(update={"served_name": repository_of(model).rpartition("/")[2]})
+    return settings.model_copy(update={"served_name": _repository(model).rpartition("/")[2]})
 
 
 def _model_settings(model: str) -> dict[str, Any]:
     """A directory, or a model of the hub, which is kept in the user's cache."""
     if not model.startswith(_HUB):
         return {"model_directory": Path(model).expanduser().resolve()}
-    repository = repository_of(model)
+    repository = _repository(model)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return {
         "model_uri": model,
         "model_directory": cache / "modelserver" / repository.replace("/", "--"),
     }
+
+
+def _repository(model: str) -> str:
+    from modelserver_runtime.artifacts import repository_of  # noqa: PLC0415  as said above
+
+    return repository_of(model)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -230,44 +256,10 @@ _ARTIFACT_FIELDS = frozenset(
 
 def _serve(settings: Settings, *, is_fetching: bool) -> None:
     listening = listen(settings.host, settings.port)
-    from modelserver_runtime.app.server import serve  # noqa: PLC0415  takes a second
+    from modelserver_runtime.app.loader import fetch_then_load, load  # noqa: PLC0415  as said above
+    from modelserver_runtime.app.server import serve  # noqa: PLC0415  as said above
 
     serve(settings, listening, fetch_then_load if is_fetching else load, _say)
-
-
-def _with_progress(
-    settings: Settings, work: Callable[[Settings, Progress], ArtifactSummary]
-) -> ArtifactSummary:
-    signal.signal(signal.SIGTERM, _terminate)
-    progress = Progress()
-    with (
-        serve_progress(progress, host=settings.host, port=settings.port),
-        print_progress(progress, _say),
-    ):
-        return work(settings, progress)
-
-
-def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    """The first process of a container gets no default handler."""
-    os._exit(_TERMINATED)
-
-
-def _fetch(settings: Settings, progress: Progress) -> ArtifactSummary:
-    return fetch(
-        source_of(settings),
-        directory=settings.model_directory,
-        hub=hub_of(settings),
-        progress=progress,
-    )
-
-
-def _resolve(settings: Settings, progress: Progress) -> ArtifactSummary:
-    return resolve(source_of(settings), hub=hub_of(settings), progress=progress)
-
-
-def _report(summary: ArtifactSummary) -> None:
-    _terminal_message(summary.as_json())
-    print(json.dumps(summary.as_json()))
 
 
 def _fail(failure: StartupFailure) -> int:

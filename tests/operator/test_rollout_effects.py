@@ -216,3 +216,13 @@ def test_ten_failed_revisions_are_remembered_and_their_evidence_is_short():
     assert [one.revision for one in failed] == [f"{number:08x}" for number in range(2, 12)]
     assert all(isinstance(one, FailedRevision) and len(one.evidence) <= 200 for one in failed)
     assert as_evidence("short") == "short"
+
+
+def test_whoever_has_pods_answers_requests_of_a_swap_that_another_cannot():
+    world = World(RolloutSpec(strategy=Strategy.HOLD_AND_SWAP), target=B)
+    for _ in range(30):
+        world.beat()
+        if (effects := world.effects()) is not None and not effects.is_holding_requests:
+            assert effects.weights[effects.stable] == 100
+            assert effects.replicas[effects.stable] == 4
+    assert world.status.serving_revision == B

@@ -1,10 +1,13 @@
 """Requests that are held: bounds, release in order, clients that leave."""
 
 import asyncio
+import socket
 
 import pytest
 
-from support.web import STABLE, Upstream, until, world
+from modelserver_runtime.errors import UpstreamUnreachable
+from modelserver_runtime.gateway.pool import Pool
+from support.web import STABLE, Upstream, route, serving, until, world
 
 CHAT = "/v1/chat/completions"
 HOLD = {"maxRequests": 3, "maxBytes": 1000, "maxSeconds": 600}
@@ -132,3 +135,81 @@ async def test_at_the_end_of_the_process_who_waits_is_sent_elsewhere(here):
     here.router.holder.refuse_all()
     assert (await asking).status_code == 503
     assert here.router.holder.answering == 0
+
+
+# -- whoever is to answer must be reached --------------------------------------------------------
+
+
+def unused_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def lead_to(here, port):
+    """The route holds no more, and leads to that port of this machine."""
+    here.router.follow(route(f"http://127.0.0.1:{port}"))
+
+
+@pytest.fixture
+def tries(here, monkeypatch):
+    """Of connections that were refused."""
+    seen = []
+    connect_ahead = Pool.connect_ahead
+
+    async def noting(pool, seconds):
+        try:
+            await connect_ahead(pool, seconds)
+        except UpstreamUnreachable:
+            seen.append(pool.address)
+            raise
+
+    monkeypatch.setattr(Pool, "connect_ahead", noting)
+    return seen
+
+
+async def test_requests_are_held_until_whoever_is_to_answer_can_be_reached(here, tries):
+    here.follow(hold=HOLD)
+    asking = [ask(here), ask(here)]
+    await held(here, 2)
+    port = unused_port()
+    lead_to(here, port)
+    await until(lambda: len(tries) > 1)
+    asking.append(ask(here))  # it waits, too
+    await held(here, 3)
+    new = Upstream("new")
+    async with serving(new, port):
+        answers = await asyncio.gather(*asking)
+    assert [one.json() for one in answers] == [{"from": "new"}] * 3
+    assert not here.router.holder.is_needed
+
+
+async def test_another_route_is_reached_instead(here, stable, tries):
+    here.follow(hold=HOLD)
+    asking = ask(here)
+    await held(here, 1)
+    lead_to(here, unused_port())
+    await until(lambda: tries)
+    here.follow()
+    assert (await asking).json() == {"from": "stable"}
+    assert len(stable.requests) == 1
+
+
+async def test_requests_are_held_again_while_nobody_is_reached(here, tries):
+    here.follow(hold=HOLD)
+    asking = ask(here)
+    await held(here, 1)
+    lead_to(here, unused_port())
+    await until(lambda: tries)
+    here.follow(hold=HOLD)
+    assert here.router.holder.requests == 1
+    here.follow()
+    assert (await asking).status_code == 200
+
+
+async def test_who_cannot_be_reached_in_time_is_waited_for_no_longer(here):
+    here.follow(hold={**HOLD, "maxSeconds": 0.2})
+    lead_to(here, unused_port())
+    assert here.router.holder.is_needed
+    await until(lambda: not here.router.holder.is_needed)
+    answer = await ask(here)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "upstream_unreachable")

@@ -22,7 +22,7 @@ CANARY = "d4e5f6a7"
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, port: int = 0) -> AsyncIterator[str]:
     """The URL of an ASGI application; uvicorn's protocol without its server, which ends slowly."""
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, access_log=False, proxy_headers=False
@@ -34,7 +34,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
     def connect() -> HttpToolsProtocol:
         return HttpToolsProtocol(config=config, server_state=state, app_state={})
 
-    server = await loop.create_server(connect, "127.0.0.1", 0)
+    server = await loop.create_server(connect, "127.0.0.1", port)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:

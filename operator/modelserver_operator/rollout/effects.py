@@ -78,7 +78,7 @@ def effects_of(status: ModelServerStatus, wish: Wish) -> Effects:
     shadow = rules.shadow if run.mirror_percent else None
     return Effects(
         replicas=replicas_of(run, rules, wish.replicas),
-        stable=run.from_,
+        stable=_stable(run),
         root=_root(run, status.serving_revision),
         is_root_routed=_is_root_routed(run, wish),
         is_router_wanted=_needs_route(run, wish),
@@ -103,6 +103,11 @@ def _at_rest(status: ModelServerStatus, wish: Wish) -> Effects:
         is_router_wanted=False,
         weights={serving: WHOLE},
     )
+
+
+def _stable(run: Rollout) -> str:
+    """Who answers where another cannot: of a swap whoever has pods when requests are let go."""
+    return run.to if is_swap(run) and run.weights.intended == WHOLE else run.from_
 
 
 def _root(run: Rollout, serving: str) -> str:

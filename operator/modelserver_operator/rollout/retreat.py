@@ -72,7 +72,7 @@ def _swap_back(before: Scene, back: Scene) -> Rollout:
 def rolling_back(scene: Scene) -> Rollout:
     run = scene.run
     if run.settling_since is not None:
-        return _settled(scene)
+        return closed_when_settled(scene)
     if run.weights.intended:
         return _lowered(scene)
     if not _is_free_of_traffic(scene):
@@ -116,7 +116,8 @@ def _is_free_of_traffic(scene: Scene) -> bool:
     return is_known or is_passed_by
 
 
-def _settled(scene: Scene) -> Rollout:
+def closed_when_settled(scene: Scene) -> Rollout:
+    """Of swaps too: every node must have learnt where the Service leads."""
     run = scene.run
     if clocks.seconds_since(run.settling_since, scene.now) < scene.wish.settle_seconds:
         return run

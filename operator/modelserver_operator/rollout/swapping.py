@@ -3,7 +3,8 @@
     Recreate       Draining → Swapping → Settling
     HoldAndSwap    Preparing → Draining → Swapping → Promoting → Settling, requests held meanwhile
 
-There is no time in which both could be compared, and none to bake: the old pods are gone.
+There is no time in which both could be compared, and none to bake: the old pods are gone. Held
+requests are let go when pods are ready; the router waits until it can reach them from its node.
 """
 
 from modelserver_operator.apis.rollout import WHOLE, Strategy
@@ -11,6 +12,7 @@ from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.rollout import clocks
 from modelserver_operator.rollout.phases import pods_missing, settling_begun
 from modelserver_operator.rollout.reasons import Waiting
+from modelserver_operator.rollout.retreat import closed_when_settled
 from modelserver_operator.rollout.routing import route_missing
 from modelserver_operator.rollout.scene import Scene
 
@@ -61,7 +63,7 @@ def rolling_back(scene: Scene) -> Rollout:
     """The same backwards: the new pods end, the old ones start, requests are let go."""
     run = scene.run
     if run.settling_since is not None:
-        return _settled(scene)
+        return closed_when_settled(scene)
     if not run.is_restoring:
         return _emptied(scene)
     if scene.old.ready < scene.wish.replicas:
@@ -91,13 +93,4 @@ def _emptied(scene: Scene) -> Rollout:
         return scene.told(f"{scene.new.exists} pods of revision {run.to} still end")
     return scene.changed(
         is_restoring=True, holding=None, message=f"the pods of revision {run.from_} start again"
-    )
-
-
-def _settled(scene: Scene) -> Rollout:
-    run = scene.run
-    if clocks.seconds_since(run.settling_since, scene.now) < scene.wish.settle_seconds:
-        return run
-    return scene.closed(
-        RolloutPhase.ROLLED_BACK, f"revision {run.from_} serves; {run.to}: {run.evidence}"
     )

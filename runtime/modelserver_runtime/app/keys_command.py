@@ -1,6 +1,5 @@
 """`modelserver-runtime keys`: makes, lists and revokes keys where a server finds them."""
 
-import argparse
 import asyncio
 import json
 import re
@@ -14,63 +13,22 @@ from pydantic import ValidationError
 
 from modelserver_runtime.access.making import make_key
 from modelserver_runtime.access.opening import key_store
-from modelserver_runtime.access.principal import ApiKey, Scope
+from modelserver_runtime.access.principal import ApiKey
 from modelserver_runtime.access.record import Grants, document_of
 from modelserver_runtime.access.secret import digest_of, is_secret
 from modelserver_runtime.access.stores import KeyStore
+from modelserver_runtime.app.keys_flags import KEY_LIMITS
 from modelserver_runtime.errors import InvalidConfiguration, KeysUnavailable, RuntimeCrash
 from modelserver_runtime.settings import load_settings
 from modelserver_runtime.storage import open_store
 from modelserver_runtime.telemetry import Telemetry
 
-TEXT = "make, list and revoke API keys, or hash one for a Secret"
 _NOWHERE = "nowhere"
 _HINT = "Set MODELSERVER_REDIS_URL or --access-state-directory to those of the server."
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
 _COLUMNS = ("id", "name", "prefix", "scopes", "models", "expires")
 # A name of a Secret's entry.
 _NOT_IN_A_FILE_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-def add_keys_command(commands: Any) -> None:
-    parser = commands.add_parser("keys", help=TEXT, description=TEXT.capitalize())
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    _add_generate(actions)
-    shown = actions.add_parser("list", help="list the keys that were generated")
-    shown.add_argument("--output", choices=("table", "json"), default="table")
-    revoke = actions.add_parser("revoke", help="revoke a generated key by its id")
-    revoke.add_argument("id")
-    actions.add_parser("hash", help="read a key from standard input and print its hash")
-    for action in (shown, revoke):
-        _add_place(action)
-
-
-def _add_generate(actions: Any) -> None:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        "generate", help="make a key, print it once, and keep its hash"
-    )
-    parser.add_argument("--name", required=True, help="whose it is")
-    scopes = ", ".join(Scope)
-    parser.add_argument("--scopes", default="inference", help=f"of {scopes}; separated by commas")
-    parser.add_argument("--models", default="", help="patterns of names, separated by commas")
-    parser.add_argument("--tenant", default="", help="shares turns and answers with others of it")
-    parser.add_argument("--expires-in", help="for example 90d, 12h or 30m; default: never")
-    parser.add_argument("--highest-priority", default="high", help="low, normal, high or critical")
-    for name in _LIMITS:
-        parser.add_argument("--" + name.replace("_", "-"), type=int)
-    parser.add_argument(
-        "--output",
-        choices=("text", "json", "secret"),
-        default="text",
-        help="secret: a manifest whose Secret is mounted by the server; the key is kept only there",
-    )
-    _add_place(parser)
-
-
-def _add_place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--access-state-directory", help="the server's, where it has no Redis")
-    parser.add_argument("--config", help="the server's settings file")
 
 
 def run_keys(flags: Mapping[str, Any], *, standard_input: TextIO, now: float) -> str:
@@ -117,7 +75,7 @@ def _grants(flags: Mapping[str, Any]) -> Grants:
         "scopes": _listed(flags["scopes"]),
         "models": _listed(flags["models"]),
         "highest_priority": flags["highest_priority"],
-        "limits": {name: flags[name] for name in _LIMITS},
+        "limits": {name: flags[name] for name in KEY_LIMITS},
     }
     try:
         return Grants.model_validate(content)

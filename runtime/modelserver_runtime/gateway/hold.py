@@ -1,13 +1,15 @@
 """Requests that wait at the router until there is a revision to answer them.
 
 first in, first out ─ at most so many, so many bytes, so long
-not held any more ─▶ released in order, so many at a time; who comes meanwhile waits behind them
+not held any more ─▶ whoever is to answer can be reached
+                  ─▶ released in order, so many at a time; who comes meanwhile waits behind them
 """
 
 import asyncio
+import contextlib
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from modelserver_runtime.gateway import headers
@@ -19,6 +21,9 @@ from modelserver_runtime.gateway.route import Hold
 # The official clients of OpenAI obey a Retry-After of at most one minute.
 _LONGEST_RETRY_SECONDS = 30.0
 _SHORTEST_RETRY_SECONDS = 1.0
+
+
+type Reach = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +43,7 @@ class Holder:
     _limits: Hold = field(default_factory=Hold)
     _since: float = 0.0
     _queue: deque[_Waiting] = field(default_factory=deque)
+    _opening: "asyncio.Task[None] | None" = None
 
     @property
     def requests(self) -> int:
@@ -45,14 +51,36 @@ class Holder:
 
     @property
     def is_needed(self) -> bool:
-        return self._rules is not None or bool(self._queue)
+        return self._is_closed or bool(self._queue)
 
-    def follow(self, rules: Hold | None) -> None:
-        """What the route says now; without rules, who waits is released."""
-        if rules is not None and self._rules is None:
+    @property
+    def _is_closed(self) -> bool:
+        return self._rules is not None or self._opening is not None
+
+    def follow(self, rules: Hold | None, reach: Reach) -> None:
+        """What the route says now; without rules, who waits is released when `reach` returns."""
+        was_closed = self._is_closed
+        if rules is not None and not was_closed:
             self._since = self.clock()
         self._rules = rules
         self._limits = rules or self._limits
+        self.close()
+        if was_closed and rules is None:
+            self._opening = asyncio.create_task(self._open(reach))
+        self._release()
+
+    def close(self) -> None:
+        """Nobody is waited for any more."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+
+    async def _open(self, reach: Reach) -> None:
+        """Who cannot be reached for so long will not be: each request is then told so itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.max_seconds):
+                await reach()
+        self._opening = None
         self._release()
 
     async def wait(self, request: Request, body: Body) -> None:
@@ -118,7 +146,7 @@ class Holder:
             self.done()
 
     def _release(self) -> None:
-        while self._queue and not self._rules:
+        while self._queue and not self._is_closed:
             if self.answering >= self._limits.release_concurrency:
                 return
             self.answering += 1

@@ -10,6 +10,7 @@ from modelserver_runtime.gateway.hold import Holder
 from modelserver_runtime.gateway.mirror import Mirroring, MirrorLimits
 from modelserver_runtime.gateway.passing import Way
 from modelserver_runtime.gateway.pool import Clock, Pool
+from modelserver_runtime.gateway.reaching import until_reachable
 from modelserver_runtime.gateway.request import Request
 from modelserver_runtime.gateway.route import Route
 
@@ -37,8 +38,9 @@ class Router:
         chooser = Chooser(route, self._random, before.chooser if before else None)
         self.way = Way(route=route, chooser=chooser, pools=pools)
         self.mirroring.follow(route.mirror)
-        # After the way is there: who waited goes it at once.
-        self.holder.follow(route.hold)
+        receiving = [pools[name] for name in route.shares]
+        # After the way is there: who waited goes it as soon as it leads somewhere.
+        self.holder.follow(route.hold, lambda: until_reachable(receiving))
         for revision in route.revisions:
             self.tally.of_revision(revision)
         for experiment in route.experiments:
@@ -53,6 +55,7 @@ class Router:
 
     def close(self) -> None:
         """After the last request."""
+        self.holder.close()
         self.mirroring.close()
         for pool in self.way.pools.values() if self.way else ():
             pool.close()

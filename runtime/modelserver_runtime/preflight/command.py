@@ -1,6 +1,5 @@
 """`modelserver-runtime preflight`: its flags, its progress, its result."""
 
-import argparse
 import asyncio
 import json
 from collections.abc import Callable, Mapping
@@ -14,20 +13,7 @@ from modelserver_runtime.preflight.result import Outcome, Result
 
 type Say = Callable[[str], None]
 
-TEXT = "ask a server questions whose answers are known, and say how many it answers as expected"
 _MOST_PERCENT = 100
-
-
-def add_preflight_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the server")
-    parser.add_argument("--cases", required=True, type=Path, help="a file with a case on each line")
-    parser.add_argument(
-        "--min-pass-percent", type=int, default=100, help="of the cases (default 100)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=300, help="seconds for all cases (default 300)"
-    )
-    parser.add_argument("--output", choices=("table", "json"), default="table")
 
 
 def preflight(
