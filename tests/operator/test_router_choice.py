@@ -7,7 +7,7 @@ import pytest
 from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.traffic import Router
 from modelserver_operator.resources.kinds import DESTINATION_RULE, HTTP_ROUTE, VIRTUAL_SERVICE
-from modelserver_operator.resources.router_choice import Capabilities, router_of
+from modelserver_operator.resources.router_choice import Capabilities, experiment_problem, router_of
 from support.routes import CANARY, a_traffic
 
 ISTIO = frozenset({DESTINATION_RULE, VIRTUAL_SERVICE})
@@ -88,7 +88,6 @@ def tried(**match):
 BY_HEADER = tried(header={"name": "a", "value": "b"})
 BEYOND = [
     ({"sticky": {"cookie": "c"}}, None, "spec.traffic.sticky"),
-    (tried(userKeyPercent=5), None, "spec.traffic.experiments[beta]"),
     ({}, {"strategy": "HoldAndSwap"}, "spec.rollout.strategy HoldAndSwap"),
 ]
 
@@ -107,8 +106,34 @@ def test_headers_and_steps_can_be_done_by_all(router):
     assert choice({"router": router, **BY_HEADER}, {"strategy": "Canary"}).is_possible
 
 
+EXPERIMENTS = [
+    ("Gateway", {"userKeyPercent": 5}, ""),
+    ("Istio", {"userKeyPercent": 5}, "match.userKeyPercent cannot be done by router Istio"),
+    ("GatewayAPI", {"userKeyPercent": 5}, "match.userKeyPercent cannot be done by router Gate"),
+    ("Istio", {"cookie": {"name": "a", "value": "b"}}, ""),
+    ("GatewayAPI", {"header": {"name": "a", "value": "b"}}, ""),
+    ("None", {"header": {"name": "a", "value": "b"}}, "spec.traffic.router is None"),
+]
+
+
+@pytest.mark.parametrize(("router", "match", "words"), EXPERIMENTS)
+def test_what_an_experiment_cannot_have_leaves_the_rest_alone(router, match, words):
+    traffic = {"router": router, **tried(**match)}
+    found = choice(traffic)
+    assert found.is_possible
+    [experiment] = a_traffic(**traffic).experiments
+    reason, problem = experiment_problem(found, experiment)
+    assert problem.startswith(words)
+    assert (reason == "RouterCannot") == bool(words)
+
+
+def test_an_experiment_waits_for_the_router_that_is_asked_for():
+    found = choice({"router": "Istio", **BY_HEADER}, kinds=frozenset())
+    [experiment] = a_traffic(**BY_HEADER).experiments
+    assert experiment_problem(found, experiment) == ("RouterMissing", found.problem)
+
+
 NOBODY = [
-    (BY_HEADER, None, "spec.traffic.experiments[beta]"),
     ({}, {"steps": [{"weightPercent": 100}]}, "spec.rollout.strategy Canary"),
 ]
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from modelserver_operator.apis.traffic import Experiment, Router, Sticky, Traffic
+from modelserver_operator.apis.traffic import ExperimentMatch, Router, Sticky, Traffic
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.resources.budget import make_router_budget
 from modelserver_operator.resources.gateway_api import make_http_routes
 from modelserver_operator.resources.istio import make_destination_rule, make_virtual_service
 from modelserver_operator.resources.network_policy import make_routed_policy, make_router_policy
-from modelserver_operator.resources.route import Hold, Mirror, Route
+from modelserver_operator.resources.route import Hold, Mirror, Route, RoutedExperiment
 from modelserver_operator.resources.route_config import make_route_config_map
 from modelserver_operator.resources.router import make_router
 from modelserver_operator.resources.service import make_revision_service, make_routed_root_service
@@ -36,9 +36,9 @@ def a_route(**more: Any) -> Route:
     return Route(**base | more)
 
 
-def an_experiment(name: str = "beta", revision: str = CANARY, **match: Any) -> Experiment:
-    given = {"name": name, "match": match, "revision": revision}
-    return Experiment.model_validate_json(json.dumps(given))
+def an_experiment(name: str = "beta", revision: str = CANARY, **match: Any) -> RoutedExperiment:
+    given = ExperimentMatch.model_validate_json(json.dumps(match))
+    return RoutedExperiment(name=name, revision=revision, match=given)
 
 
 def a_sticky(**fields: Any) -> Sticky:

@@ -232,6 +232,54 @@ class Model(ModelSource):
     )
 
 
+Commit = Annotated[str, StringConstraints(max_length=40, pattern=r"^[0-9a-f]{40}$")]
+
+
+def _is_uri(model: "ModelOverlay") -> bool:
+    uri = model.uri or f"{FILE}/x"
+    return re.search(_URI, uri) is not None and not re.search(_DOTS, uri.partition("://")[2])
+
+
+class ModelOverlay(ApiModel):
+    """Another model in the place of `spec.model`; what is absent stays as it is there."""
+
+    uri: Uri | None = None
+    """Where its model is, as in `spec.model.uri`."""
+    revision: Commit | None = None
+    """Commit of an `hf://` model, 40 hexadecimal characters."""
+
+    rules = (
+        Rule(
+            cel="has(self.uri) || has(self.revision)",
+            holds=lambda model: model.uri is not None or model.revision is not None,
+            message="the model of a variant must have uri, revision or both; remove it otherwise",
+        ),
+        Rule(
+            cel=(
+                f"!has(self.uri) || self.uri.matches(r'{_URI}') &&"
+                f" !self.uri.substring(self.uri.indexOf('://') + 3).matches(r'{_DOTS}')"
+            ),
+            holds=_is_uri,
+            message=(
+                "uri must be hf://organisation/name, pvc://claim[/path] or file:///path, without"
+                " . or .. as a path segment"
+            ),
+            field_path=".uri",
+        ),
+        Rule(
+            cel=f"!has(self.uri) || self.uri.startsWith('{HUB}') == has(self.revision)",
+            holds=lambda model: (
+                model.uri is None or model.uri.startswith(HUB) == (model.revision is not None)
+            ),
+            message=(
+                "a variant with a model of the hub requires revision, the commit of 40 hexadecimal"
+                " characters; one with another model takes none"
+            ),
+            field_path=".revision",
+        ),
+    )
+
+
 class Named(ApiModel):
     """Puts the name first, as people write it."""
 

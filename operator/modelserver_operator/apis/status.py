@@ -4,7 +4,13 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
+from modelserver_operator.apis.experiment_status import (
+    MOST_EXPERIMENTS,
+    ExperimentStatus,
+    ExperimentTraffic,
+)
 from modelserver_operator.apis.rollout_status import (
     MOST_FAILED_REVISIONS,
     FailedRevision,
@@ -30,6 +36,7 @@ class ConditionType(StrEnum):
     MODEL_RESOLVED = "ModelResolved"
     DEGRADED = "Degraded"
     STALLED = "Stalled"
+    EXPERIMENTS_RUNNING = "ExperimentsRunning"
 
 
 class ConditionStatus(StrEnum):
@@ -40,7 +47,7 @@ class ConditionStatus(StrEnum):
 
 class Condition(StatusModel):
     type: Short
-    """Ready, Serving, Progressing, ModelResolved, Degraded or Stalled."""
+    """Ready, Serving, Progressing, ModelResolved, Degraded, Stalled or ExperimentsRunning."""
     status: ConditionStatus
     """True, False or Unknown."""
     observed_generation: Generation = 0
@@ -113,7 +120,8 @@ class ModelServerStatus(StatusModel):
     conditions: Annotated[
         tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))
     ] = ()
-    """Ready, Serving, Progressing, ModelResolved; Degraded and Stalled when so."""
+    """Ready, Serving, Progressing, ModelResolved; Degraded and Stalled when so; ExperimentsRunning
+    where there are any."""
     serving_revision: Short = ""
     """The revision that the Service leads to."""
     serving_since: Timestamp | None = None
@@ -131,6 +139,15 @@ class ModelServerStatus(StatusModel):
     """What became of the last command."""
     rolled_back_to: RolledBackTo | None = None
     """What is wanted instead of the spec, by command."""
+    experiments: SkipJsonSchema[
+        Annotated[
+            tuple[ExperimentStatus, ...],
+            Field(max_length=MOST_EXPERIMENTS, json_schema_extra=list_map("name")),
+        ]
+    ] = ()
+    """What became of `spec.traffic.experiments`, each beside the stable revision."""
+    experiment_traffic: SkipJsonSchema[ExperimentTraffic | None] = None
+    """How their requests are led to them, and from where the next ones are counted."""
     artifact: Artifact | None = None
     """The model's files."""
     effective: Effective | None = None

@@ -6,8 +6,18 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
+from modelserver_operator.apis.model import DataType, ModelOverlay
 from modelserver_operator.apis.rollout import CheckName, SomePercent
-from modelserver_operator.apis.types import LIST_SET, ApiModel, Rule, list_map, unique
+from modelserver_operator.apis.runtime import EnvironmentVariable, Resources
+from modelserver_operator.apis.types import (
+    LIST_ATOMIC,
+    LIST_SET,
+    ApiModel,
+    Image,
+    Rule,
+    list_map,
+    unique,
+)
 
 _HOST = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$"
 _GATEWAY = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
@@ -81,15 +91,75 @@ class ExperimentMatch(ApiModel):
     )
 
 
+class RuntimeOverlay(ApiModel):
+    """What differs from `spec.runtime`; what is absent stays as it is there."""
+
+    image: Annotated[Image, StringConstraints(min_length=1)] | None = None
+    """Image that serves it."""
+    dtype: DataType | None = None
+    """Type in which its weights are kept."""
+    max_model_length: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    """Longest prompt and answer together, in tokens; 0 takes the model's own limit."""
+    env: Annotated[
+        tuple[EnvironmentVariable, ...],
+        Field(max_length=16, json_schema_extra=list_map("name")),
+        unique("name"),
+    ] = ()
+    """More environment variables; one that `spec.runtime.env` has too is replaced."""
+    args: (
+        Annotated[
+            tuple[Annotated[str, StringConstraints(max_length=1024)], ...],
+            Field(max_length=16, json_schema_extra=LIST_ATOMIC),
+        ]
+        | None
+    ) = None
+    """Arguments instead of those in `spec.runtime.args`."""
+
+
+class Variant(ApiModel):
+    """Settings of its own, laid over those of the spec."""
+
+    model: ModelOverlay | None = None
+    """Another model, or another commit of it."""
+    runtime: RuntimeOverlay | None = None
+    """Other settings of what serves it."""
+    resources: Resources | None = None
+    """What each of its pods needs, instead of `spec.resources`."""
+
+    rules = (
+        Rule(
+            cel="has(self.model) || has(self.runtime) || has(self.resources)",
+            holds=lambda variant: (
+                variant.model is not None
+                or variant.runtime is not None
+                or variant.resources is not None
+            ),
+            message="a variant must differ from spec by model, runtime or resources; name one",
+        ),
+    )
+
+
 class Experiment(ApiModel):
     name: CheckName
     """How metrics and status call it."""
     match: ExperimentMatch
-    """Which requests take part."""
-    revision: RevisionName
-    """The revision that answers them: one that is kept in the history. Its pods are started."""
+    """Which requests take part. Of several experiments that match, the first counts."""
+    revision: RevisionName | None = None
+    """The revision that answers them: one that is kept in the history."""
+    variant: Variant | None = None
+    """What answers them: the spec with these settings laid over it. It has a revision of its own,
+    so the same settings are the same pods."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How many pods it gets."""
+    """How many pods it gets. Of experiments with the same revision the largest number counts;
+    while the revision serves or is rolled out, it has the pods of that."""
+
+    rules = (
+        Rule(
+            cel="has(self.revision) != has(self.variant)",
+            holds=lambda one: (one.revision is None) != (one.variant is None),
+            message="an experiment must have exactly one of revision and variant",
+        ),
+    )
 
 
 class Traffic(ApiModel):

@@ -30,7 +30,7 @@ PATIENCE = aiohttp.ClientTimeout(total=3, sock_connect=1)
 MOST_BYTES = 2 * 1024 * 1024
 MOST_PODS_AT_ONCE = 16
 LONGEST_TEXT = 512
-MOST_REVISIONS = 64  # that a router may speak of
+MOST_REVISIONS = 64  # and experiments, that a router may speak of
 MOST_EDGES = 256
 MOST_COUNTED = 2**53  # JSON's numbers are exact up to here
 
@@ -120,12 +120,15 @@ def router_answer(body: bytes) -> RouterAnswer:
     """Raises ValueError, TypeError, KeyError or AttributeError where it is no such answer."""
     document = orjson.loads(body)
     edges = tuple(float(edge) for edge in document["edgesSeconds"][:MOST_EDGES])
-    revisions = list(document.get("revisions", {}).items())[:MOST_REVISIONS]
+    revisions, experiments = (
+        list(document.get(one, {}).items())[:MOST_REVISIONS] for one in ("revisions", "experiments")
+    )
     return RouterAnswer(
         version=str(document["version"])[:LONGEST_TEXT],
         problem=str(document.get("routeProblem") or "")[:LONGEST_TEXT],
         began=datetime.fromisoformat(document["startedAt"]),
         tallies={str(name)[:LONGEST_TEXT]: _tally(one, edges) for name, one in revisions},
+        experiments={str(name)[:LONGEST_TEXT]: _tally(one, edges) for name, one in experiments},
         copies=_copies(document.get("shadow") or {}),
     )
 

@@ -80,6 +80,7 @@ class RouterAnswer:
     problem: str = ""
     began: datetime | None = None
     tallies: Mapping[str, Tally] = MappingProxyType({})
+    experiments: Mapping[str, Tally] = MappingProxyType({})  # by name; not in `tallies`
     copies: Copies = Copies()
 
 

@@ -2,16 +2,31 @@
 
 no run of an examined rollout    `rolling`: read from what exists
 a run                            `rollout.effects`: read from the status that was stored
+experiments                      beside either of them, as stored; see `rollout.experiments`
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
+from modelserver_operator.plan.experiments import (
+    Tried,
+    beside_rolling,
+    beside_run,
+    present_pods,
+    routed_experiments,
+    wanted_pods,
+)
 from modelserver_operator.plan.rolling import roll
-from modelserver_operator.plan.routing import Routing, resting_routing, routing_of
+from modelserver_operator.plan.routing import (
+    Routing,
+    resting_routing,
+    routing_of,
+    with_experiments,
+)
 from modelserver_operator.plan.values import Observed
 from modelserver_operator.plan.wishes import choice_of
 from modelserver_operator.resources.router_choice import RouterChoice
@@ -29,7 +44,9 @@ class Arrangement:
     serving: str
     """What answers whatever no route sends elsewhere; "" if nothing can."""
     replicas: Mapping[str, int]
-    """Of the live revisions, which keep their children."""
+    """Of the revisions that serve or shall serve, which keep their children."""
+    tried: Mapping[str, int] = MappingProxyType({})
+    """Of those that live for experiments only; none of them is in `replicas`."""
     routing: Routing | None = None
     """How requests are divided; None where nothing divides them."""
     route_problem: str = ""
@@ -40,18 +57,50 @@ class Arrangement:
 
     @property
     def live(self) -> frozenset[str]:
-        return frozenset(self.replicas)
+        return frozenset(self.pods)
+
+    @property
+    def pods(self) -> Mapping[str, int]:
+        """Of all live revisions."""
+        return {**self.replicas, **self.tried}
 
 
-def arrange(
-    server: ModelServer, wish: Wish, observed: Observed, config: OperatorConfig, now: datetime
-) -> Arrangement:
-    if not is_examined(server, wish):
-        return _rolling(server, wish, wish.target, observed, config, now)
-    if is_governed(server.status, wish):
-        return _by_evidence(server, wish, choice_of(server, observed))
-    wanted = wanted_revision(server.status, wish.target)
-    return _rolling(server, wish, wanted, observed, config, now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a server asks for, as it was found."""
+
+    server: ModelServer
+    wish: Wish
+    tried: Sequence[Tried] = ()
+
+
+def arrange(asked: Asked, observed: Observed, config: OperatorConfig, now: datetime) -> Arrangement:
+    server, wish = asked.server, asked.wish
+    wanted_by_experiments = wanted_pods(server, asked.tried, observed)
+    choice = choice_of(server, observed)
+    if is_examined(server, wish) and is_governed(server.status, wish):
+        arrangement = _by_evidence(server, wish, choice)
+        own, tried = beside_run(arrangement.replicas, wanted_by_experiments)
+    else:
+        arrangement = _rolling(server, wish, observed, config, now)
+        needed = {arrangement.wanted, arrangement.serving}
+        present = {one: present_pods(server, one, observed) for one in wanted_by_experiments}
+        own, tried = beside_rolling(arrangement.replicas, wanted_by_experiments, needed, present)
+    arrangement = replace(arrangement, replicas=own, tried=tried)
+    if not choice.is_possible:
+        return arrangement
+    return replace(arrangement, routing=_routed(asked, arrangement))
+
+
+def _routed(asked: Asked, arrangement: Arrangement) -> Routing | None:
+    return with_experiments(
+        asked.server,
+        arrangement.routing,
+        router=asked.wish.router,
+        serving=arrangement.serving,
+        live=arrangement.live,
+        experiments=routed_experiments(asked.server, asked.tried),
+    )
 
 
 def is_examined(server: ModelServer, wish: Wish) -> bool:
@@ -64,13 +113,10 @@ def is_examined(server: ModelServer, wish: Wish) -> bool:
 
 
 def _rolling(
-    server: ModelServer,
-    wish: Wish,
-    wanted: str,
-    observed: Observed,
-    config: OperatorConfig,
-    now: datetime,
+    server: ModelServer, wish: Wish, observed: Observed, config: OperatorConfig, now: datetime
 ) -> Arrangement:
+    is_ever_examined = is_examined(server, wish)
+    wanted = wanted_revision(server.status, wish.target) if is_ever_examined else wish.target
     rolling = roll(server, wanted, observed, now, config.settle_seconds)
     choice = choice_of(server, observed)
     routing = resting_routing(server, rolling.serving, rolling.live, choice.router)

@@ -1,28 +1,67 @@
-"""Who is asked about a rollout that is going on."""
+"""Who is asked about a rollout that is going on, and about experiments."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from modelserver_operator.apis.rollout import MetricSource
 from modelserver_operator.apis.rollout_status import MOST_SOURCES, Rollout
 from modelserver_operator.apis.traffic import Router
 from modelserver_operator.apis.v1alpha1 import ModelServer
-from modelserver_operator.plan.answers import NO_QUESTIONS, Questions
+from modelserver_operator.plan.answers import Questions
 from modelserver_operator.plan.looks import is_going, is_true, revision_label
 from modelserver_operator.plan.routing import is_router
 from modelserver_operator.plan.values import Manifest, Observed
 from modelserver_operator.rollout.effects import is_going_on
+from modelserver_operator.rollout.experiments import is_count_wanted
 from modelserver_operator.rollout.frozen import analysis_of, rules_of
 from modelserver_operator.rollout.sight import Wish
 
 
-def questions_of(server: ModelServer, wish: Wish, observed: Observed) -> Questions:
-    """None while no run is going on that is decided by evidence."""
+def questions_of(server: ModelServer, wish: Wish, observed: Observed, now: datetime) -> Questions:
+    """None at rest: while no run is going on that is decided by evidence, and nothing is tried."""
+    routers, models = _of_run(server, wish, observed)
+    more_routers, more_models = _of_experiments(server, wish, observed, now)
+    return Questions(
+        routers=tuple(sorted({*routers, *more_routers})),
+        models=tuple(dict.fromkeys((*models, *more_models))),
+    )
+
+
+def _of_run(
+    server: ModelServer, wish: Wish, observed: Observed
+) -> tuple[Iterable[str], Iterable[str]]:
     run = server.status.rollout
     if run is None or not is_going_on(run):
-        return NO_QUESTIONS
-    routers = tuple(sorted(one["metadata"]["name"] for one in ready_routers(observed)))
+        return (), ()
     asks_models = run.edges is None or counts_at_pods(run, wish)
-    return Questions(routers=routers, models=tuple(_models(run, observed)) if asks_models else ())
+    revisions = (run.from_, run.to) if asks_models else ()
+    return _routers(observed), tuple(_models(revisions, observed))
+
+
+def _of_experiments(
+    server: ModelServer, wish: Wish, observed: Observed, now: datetime
+) -> tuple[Iterable[str], Iterable[str]]:
+    """Routers also whether they have the route; who counts is asked when it is time."""
+    status, is_built_in = server.status, wish.router is Router.GATEWAY
+    is_due = is_count_wanted(status, now)
+    if is_built_in:
+        return (_routers(observed) if is_due or _is_route_awaited(server) else ()), ()
+    running = {one.revision for one in status.experiments if one.is_routed}
+    revisions = (status.serving_revision, *sorted(running)) if is_due else ()
+    return (), tuple(_models(revisions, observed))
+
+
+def _is_route_awaited(server: ModelServer) -> bool:
+    """Whether it matters to experiments what the built-in router has been told."""
+    traffic = server.status.experiment_traffic
+    wants = bool(server.spec.traffic and server.spec.traffic.experiments)
+    is_led = traffic is not None and traffic.routed_at is not None
+    is_leaving = traffic is not None and bool(traffic.leaving)
+    return (wants and not is_led) or is_leaving
+
+
+def _routers(observed: Observed) -> tuple[str, ...]:
+    return tuple(sorted(one["metadata"]["name"] for one in ready_routers(observed)))
 
 
 def counts_at_pods(run: Rollout, wish: Wish) -> bool:
@@ -35,9 +74,9 @@ def ready_routers(observed: Observed) -> list[Manifest]:
     return [pod for pod in observed.pods if is_router(pod) and _can_be_asked(pod)]
 
 
-def _models(run: Rollout, observed: Observed) -> Iterator[str]:
+def _models(revisions: Iterable[str], observed: Observed) -> Iterator[str]:
     """As many of each revision as are counted, always the same ones."""
-    for revision in filter(None, (run.from_, run.to)):
+    for revision in filter(None, revisions):
         pods = [pod for pod in observed.pods if revision_label(pod) == revision]
         names = sorted(pod["metadata"]["name"] for pod in pods if _can_be_asked(pod))
         yield from names[:MOST_SOURCES]

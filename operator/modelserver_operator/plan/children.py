@@ -47,16 +47,15 @@ class Wanted:
 
 
 def live_revisions(
-    names: Iterable[str], target: Revision | None, observed: Observed
+    names: Iterable[str], known: Iterable[Revision | None], observed: Observed
 ) -> dict[str, Revision]:
-    """The live revisions that are known in full.
+    """The live revisions that are known in full: stored ones, and those that the spec asks for.
 
-    One whose ControllerRevision was deleted by hand is known only if it is the target; an old one
-    is left as it is until it goes.
+    One whose ControllerRevision was deleted by hand is known only if the spec asks for it; an old
+    one is left as it is until it goes.
     """
     stored = stored_revisions(observed)
-    if target is not None:
-        stored[target.name] = target
+    stored |= {one.name: one for one in known if one is not None}
     return {name: stored[name] for name in sorted(names) if name in stored}
 
 
@@ -68,7 +67,7 @@ def desired_children(
         is_target = wanted.target is not None and revision.name == wanted.target.name
         number = _number(revision.name, numbers, is_target=is_target)
         yield make_controller_revision(server, revision, number=number)
-        replicas = wanted.arrangement.replicas[revision.name]
+        replicas = wanted.arrangement.pods[revision.name]
         yield from _revision_children(server, revision, replicas)
     yield make_service_account(server)
     yield from _policies(server, wanted, config)

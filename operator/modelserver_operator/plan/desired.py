@@ -5,7 +5,7 @@ from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
-from modelserver_operator.plan.arrangement import Arrangement, arrange
+from modelserver_operator.plan.arrangement import Arrangement, Asked, arrange
 from modelserver_operator.plan.asking import questions_of
 from modelserver_operator.plan.checking import checks_of
 from modelserver_operator.plan.children import (
@@ -15,6 +15,7 @@ from modelserver_operator.plan.children import (
 )
 from modelserver_operator.plan.drift import additions, differences
 from modelserver_operator.plan.examining import examination_of
+from modelserver_operator.plan.experiments import experiments_of
 from modelserver_operator.plan.looks import is_going, key_of
 from modelserver_operator.plan.phases import (
     mounting_delay_seconds,
@@ -53,8 +54,10 @@ def desired_state(
     target = find_target(server, observed, config, now)
     name = target.revision.name if target.revision else ""
     wish = wish_of(server, name, observed, config)
-    arrangement = arrange(server, wish, observed, config, now)
-    wanted = _wanted(server, target, arrangement, observed, config, now)
+    tried = experiments_of(server, target, observed, config)
+    asked = Asked(server=server, wish=wish, tried=tried)
+    arrangement = arrange(asked, observed, config, now)
+    wanted = _wanted(asked, target, arrangement, observed, config, now)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
     pruning = Pruning(
         server=server,
@@ -63,7 +66,7 @@ def desired_state(
         history=history_to_keep(server, observed, arrangement.live, config),
         spent=frozenset(_spent(target, wanted)),
     )
-    asked = starting_pods(observed, arrangement.live)
+    starting = starting_pods(observed, arrangement.live)
     mounting = mounting_pods(observed, arrangement.live)
     return Plan(
         target_revision=name,
@@ -71,12 +74,14 @@ def desired_state(
         serving_revision=arrangement.serving,
         wish=wish,
         replicas=arrangement.replicas,
+        experiments=tuple(one.planned(arrangement.pods) for one in tried),
+        tried=arrangement.tried,
         route=arrangement.routing.route if arrangement.routing else None,
         route_version=arrangement.routing.version if arrangement.routing else "",
         preflight=wanted.preflight,
         route_problem=arrangement.route_problem,
         checks=checks_of(server, wish, now),
-        questions=questions_of(server, wish, observed),
+        questions=questions_of(server, wish, observed, now),
         writes=tuple(_writes(desired, observed)),
         pod_labels=tuple(phase_labels(observed)),
         pod_annotations=tuple(route_annotations(observed, arrangement.routing)),
@@ -85,10 +90,10 @@ def desired_state(
             target.wait_seconds,
             arrangement.wait_seconds,
             wanted.preflight.wait_seconds,
-            PROGRESS_SECONDS if asked else None,
+            PROGRESS_SECONDS if starting else None,
             mounting_delay_seconds(mounting, now),
         ),
-        progress_wanted=bool(asked),
+        progress_wanted=bool(starting),
         unmounted=unmounted_pods(mounting, now),
         resolution=target.resolution,
         image=target.revision.server_image if target.revision else "",
@@ -97,7 +102,7 @@ def desired_state(
 
 
 def _wanted(
-    server: ModelServer,
+    asked: Asked,
     target: Target,
     arrangement: Arrangement,
     observed: Observed,
@@ -105,7 +110,9 @@ def _wanted(
     now: datetime,
 ) -> Wanted:
     """The resolving Job stays until its answer is kept in a ControllerRevision."""
-    live = live_revisions(arrangement.live, target.revision, observed)
+    server = asked.server
+    known = (target.revision, *(one.revision for one in asked.tried))
+    live = live_revisions(arrangement.live, known, observed)
     return Wanted(
         target=target.revision,
         arrangement=arrangement,

@@ -1,7 +1,7 @@
 """How requests come to the revisions of a run: the built-in router, and what it is told."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
 from modelserver_operator.apis.traffic import Router, Traffic
@@ -16,7 +16,7 @@ from modelserver_operator.resources.istio import make_destination_rule, make_vir
 from modelserver_operator.resources.kinds import DEPLOYMENT
 from modelserver_operator.resources.network_policy import make_routed_policy, make_router_policy
 from modelserver_operator.resources.revision import Revision
-from modelserver_operator.resources.route import WHOLE, Hold, Mirror, Route
+from modelserver_operator.resources.route import WHOLE, Hold, Mirror, Route, RoutedExperiment
 from modelserver_operator.resources.route_config import make_route_config_map, route_version
 from modelserver_operator.resources.router import make_router, router_image
 from modelserver_operator.rollout.effects import Effects
@@ -57,8 +57,12 @@ def resting_routing(
     """
     if router not in _LASTING or not serving:
         return None
+    return Routing(router=router, route=_calm_route(server, serving, live), is_in_the_way=False)
+
+
+def _calm_route(server: ModelServer, serving: str, live: Iterable[str]) -> Route:
     traffic = server.spec.traffic or Traffic()
-    route = Route(
+    return Route(
         stable=serving,
         revisions=tuple(sorted({serving, *live})),
         weights={serving: WHOLE},
@@ -66,7 +70,47 @@ def resting_routing(
         hosts=traffic.hosts,
         gateways=traffic.gateways,
     )
-    return Routing(router=router, route=route, is_in_the_way=False)
+
+
+def with_experiments(
+    server: ModelServer,
+    routing: Routing | None,
+    *,
+    router: Router,
+    serving: str,
+    live: Iterable[str],
+    experiments: tuple[RoutedExperiment, ...],
+) -> Routing | None:
+    """`routing` without them, or None where it would need none; their revisions are `live`.
+
+    The built-in router stays in the way as long as the stored status says that they need it.
+    """
+    traffic = server.status.experiment_traffic
+    is_asked_for = bool(server.spec.traffic and server.spec.traffic.experiments)
+    is_left = traffic is not None and bool(traffic.routed_at or traffic.settling_since)
+    if not is_asked_for and not is_left and not experiments:
+        return routing
+    routing = routing or _calm_routing(server, serving, router)
+    if routing is None:
+        return None
+    route = routing.route
+    names = tuple(sorted({*route.revisions, *live}))
+    route = replace(route, revisions=names, experiments=experiments)
+    is_built_in = routing.router is Router.GATEWAY
+    is_routed = is_built_in and traffic is not None and traffic.routed_at is not None
+    return Routing(
+        router=routing.router,
+        route=route,
+        is_in_the_way=routing.is_in_the_way or is_routed,
+        version=route_version(server.name, route) if is_built_in else "",
+    )
+
+
+def _calm_routing(server: ModelServer, serving: str, router: Router) -> Routing | None:
+    """Of the built-in router while no revision is rolled out."""
+    if router is not Router.GATEWAY or not serving:
+        return None
+    return Routing(router=router, route=_calm_route(server, serving, ()), is_in_the_way=False)
 
 
 def _route(server: ModelServer, effects: Effects) -> Route:

@@ -117,6 +117,17 @@ class Refusal:
     message: str  # of the API server, as it came
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedExperiment:
+    """An experiment of the spec. `reason` and `problem` say why it cannot be, if so."""
+
+    name: str
+    revision: str  # "" if it is not known
+    replicas: int  # that its revision has
+    reason: str = ""
+    problem: str = ""
+
+
 class ResolutionState(StrEnum):
     RESOLVED = "Resolved"
     RESOLVING = "Resolving"
@@ -145,7 +156,10 @@ class Plan:
     )
     wanted_revision: str = ""  # what is to serve: another than the target if that was rolled back
     wish: Wish | None = None  # what a rollout is asked for; None for a server that is deleted
-    replicas: Mapping[str, int] = MappingProxyType({})  # of the live revisions
+    # Of the revisions that serve or shall, and of those that live for experiments only.
+    replicas: Mapping[str, int] = MappingProxyType({})
+    tried: Mapping[str, int] = MappingProxyType({})
+    experiments: tuple[PlannedExperiment, ...] = ()
     route: Route | None = None  # what divides the traffic; None where nothing does
     route_version: str = ""  # what the built-in router's pods shall say; "" without one
     preflight: PreflightSeen = NO_PREFLIGHT  # what the golden set's Job says

@@ -18,7 +18,6 @@ def choice_of(server: ModelServer, observed: Observed) -> RouterChoice:
 
 def wish_of(server: ModelServer, target: str, observed: Observed, config: OperatorConfig) -> Wish:
     """`target` is the revision of the spec, "" while its model is being resolved."""
-    traffic = server.spec.traffic or Traffic()
     command = server.metadata.annotations.get(labels.COMMAND, "")
     return Wish(
         generation=server.metadata.generation,
@@ -26,7 +25,6 @@ def wish_of(server: ModelServer, target: str, observed: Observed, config: Operat
         replicas=server.spec.desired_replicas,
         rollout=server.spec.rollout or RolloutSpec(),
         router=choice_of(server, observed).router,
-        has_experiments=bool(traffic.experiments),
         command=command,
         # Only a command needs them, and to read all of them takes longer than all the rest.
         known_revisions=frozenset(stored_revisions(observed)) if command else frozenset(),

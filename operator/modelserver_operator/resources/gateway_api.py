@@ -7,13 +7,13 @@ field that the API server would fill in is written, so that nothing differs afte
 from collections.abc import Iterator
 from typing import Any
 
-from modelserver_operator.apis.traffic import Experiment, ExperimentMatch
+from modelserver_operator.apis.traffic import ExperimentMatch
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.resources import names
 from modelserver_operator.resources.kinds import HTTP_ROUTE, SERVICE
 from modelserver_operator.resources.matching import cookie_pattern
 from modelserver_operator.resources.metadata import make_child
-from modelserver_operator.resources.route import WHOLE, Mirror, Route
+from modelserver_operator.resources.route import WHOLE, Mirror, Route, RoutedExperiment
 from modelserver_operator.resources.service import SERVICE_PORT
 
 GROUP = HTTP_ROUTE.api_version.partition("/")[0]
@@ -58,7 +58,7 @@ def _rules(server_name: str, route: Route) -> Iterator[Part]:
     yield {**_main(server_name, route), **timeouts}
 
 
-def _experiment(server_name: str, experiment: Experiment) -> Part:
+def _experiment(server_name: str, experiment: RoutedExperiment) -> Part:
     return {
         "matches": [{**_ANY_PATH, "headers": [_header(experiment.match)]}],
         "backendRefs": [{**_backend(server_name, experiment.revision), "weight": WHOLE}],

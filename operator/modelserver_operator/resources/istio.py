@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelserver_operator.apis.model import Task
-from modelserver_operator.apis.traffic import Experiment, ExperimentMatch
+from modelserver_operator.apis.traffic import ExperimentMatch
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.resources import names
 from modelserver_operator.resources.kinds import DESTINATION_RULE, VIRTUAL_SERVICE
 from modelserver_operator.resources.matching import cookie_pattern
 from modelserver_operator.resources.metadata import make_child
-from modelserver_operator.resources.route import Route
+from modelserver_operator.resources.route import Route, RoutedExperiment
 from modelserver_operator.resources.service import SERVICE_PORT
 
 MESH = "mesh"
@@ -105,7 +105,7 @@ class _Writer:
     def host(self, service: str) -> str:
         return host_of(service, self._server.namespace, self._config)
 
-    def _experiment(self, experiment: Experiment) -> Part:
+    def _experiment(self, experiment: RoutedExperiment) -> Part:
         return {
             "name": f"experiment-{experiment.name}",
             "match": [{"headers": _headers(experiment.match)}],

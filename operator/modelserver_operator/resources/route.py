@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelserver_operator.apis.rollout import Comparison
-from modelserver_operator.apis.traffic import Experiment, Sticky
+from modelserver_operator.apis.traffic import ExperimentMatch, Sticky
 
 WHOLE = 100
 
@@ -32,6 +32,15 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedExperiment:
+    """Requests that match are answered by `revision`, whatever the weights say."""
+
+    name: str
+    revision: str
+    match: ExperimentMatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """The whole route of a server. Every router writes it as one object, so it changes at once.
 
@@ -43,7 +52,7 @@ class Route:
     revisions: tuple[str, ...]
     weights: Mapping[str, int]
     timeout_seconds: int
-    experiments: tuple[Experiment, ...] = ()
+    experiments: tuple[RoutedExperiment, ...] = ()
     sticky: Sticky | None = None
     mirror: Mirror | None = None
     hold: Hold | None = None

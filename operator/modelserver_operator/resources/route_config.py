@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from modelserver_operator.apis.traffic import Experiment, Sticky
+from modelserver_operator.apis.traffic import Sticky
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.resources import names
 from modelserver_operator.resources.digest import canonical_json, digest
 from modelserver_operator.resources.kinds import CONFIG_MAP
 from modelserver_operator.resources.metadata import make_child
-from modelserver_operator.resources.route import Hold, Mirror, Route
+from modelserver_operator.resources.route import Hold, Mirror, Route, RoutedExperiment
 
 ROUTE_FILE = "route.json"
 VERSION_LENGTH = 8
@@ -50,7 +50,7 @@ def _content(server_name: str, route: Route) -> Document:
     }
 
 
-def _experiment(experiment: Experiment) -> Document:
+def _experiment(experiment: RoutedExperiment) -> Document:
     match = experiment.match.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"name": experiment.name, "revision": experiment.revision, **match}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from modelserver_operator.apis.rollout import RolloutSpec, Strategy
-from modelserver_operator.apis.traffic import Router, Traffic
+from modelserver_operator.apis.traffic import Experiment, Router, Traffic
 from modelserver_operator.resources.kinds import (
     DESTINATION_RULE,
     HTTP_ROUTE,
@@ -131,14 +131,27 @@ def _beyond(
 def _only_built_in(router: Router, traffic: Traffic, rollout: RolloutSpec | None) -> Iterator[str]:
     if traffic.sticky is not None:
         yield "spec.traffic.sticky"
-    for experiment in traffic.experiments:
-        if router is Router.NONE or experiment.match.user_key_percent is not None:
-            yield f"spec.traffic.experiments[{experiment.name}]"
     strategy = rollout.chosen if rollout else Strategy.ROLLING
     if strategy is Strategy.HOLD_AND_SWAP:
         yield "spec.rollout.strategy HoldAndSwap"
     if router is Router.NONE and strategy is Strategy.CANARY:
         yield f"spec.rollout.strategy {strategy}"
+
+
+def experiment_problem(choice: RouterChoice, experiment: Experiment) -> tuple[str, str]:
+    """Reason and sentence; an experiment that cannot be done leaves the rest of the route alone."""
+    if choice.problem:
+        return choice.reason, choice.problem
+    if choice.router is Router.NONE:
+        return "RouterCannot", (
+            "spec.traffic.router is None, so nobody sends its requests apart; set it to Gateway"
+        )
+    if choice.router is not Router.GATEWAY and experiment.match.user_key_percent is not None:
+        return "RouterCannot", (
+            f"match.userKeyPercent cannot be done by router {choice.router}, which does not tell"
+            " users apart; match a header or a cookie, or set spec.traffic.router to Gateway"
+        )
+    return "", ""
 
 
 def _refused(choice: RouterChoice, reason: str, problem: str) -> RouterChoice:

@@ -116,7 +116,8 @@ def _root(run: Rollout, serving: str) -> str:
 
 
 def _is_root_routed(run: Rollout, wish: Wish) -> bool:
-    is_leaving = run.settling_since is not None and not wish.has_experiments
+    """Experiments may keep it there when the run has left it."""
+    is_leaving = run.settling_since is not None
     return wish.router is Router.GATEWAY and run.routed_at is not None and not is_leaving
 
 

@@ -24,7 +24,6 @@ class Wish:
     replicas: int
     rollout: RolloutSpec
     router: Router = Router.GATEWAY
-    has_experiments: bool = False
     command: str = ""  # the annotation modelserver.dev/command, as it is
     known_revisions: frozenset[str] = frozenset()  # in the history: may be rolled back to
     is_being_deleted: bool = False

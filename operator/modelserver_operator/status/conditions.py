@@ -8,12 +8,15 @@ ModelResolved  it is known exactly which files are served
 Degraded       only present when so: it serves, but less than it should, or not as it should
 Stalled        only present when so: what the spec asks for was rolled back, and will not come
                without a change of it or a command; kstatus knows this name and calls it Failed
+ExperimentsRunning  only present where the spec has some: whether all of their requests go to their
+               revisions
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelserver_operator.apis.experiment_status import ExperimentPhase, ExperimentStatus
 from modelserver_operator.apis.rollout_status import FailedRevision, Rollout, RolloutPhase
 from modelserver_operator.apis.status import (
     Artifact,
@@ -59,6 +62,8 @@ class Reason(Explained):
         "The revision that the spec asks for has failed; another one serves.",
     )
     COMPLETE = "Complete", "Everything is as the spec asks."
+    RUNNING = "Running", "The requests of every experiment go to its revision."
+    WAITING = "Waiting", "The requests of an experiment go to the stable revision as yet."
     RESOLVED = "Resolved", "It is known exactly which files are served."
 
 
@@ -81,6 +86,7 @@ class Report:
     artifact: Artifact
     rollout: Rollout | None
     failed: FailedRevision | None = None  # what the spec asks for, if it was rolled back
+    experiments: tuple[ExperimentStatus, ...] = ()
 
     @property
     def run(self) -> Rollout | None:
@@ -112,7 +118,7 @@ def conditions_of(report: Report) -> tuple[Condition, ...]:
     statements = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
     return merged(
         situation.server.status.conditions,
-        [*statements, *_degraded(report), *_stalled(report)],
+        [*statements, *_degraded(report), *_stalled(report), *_experiments(report)],
         generation=situation.server.metadata.generation,
         now=situation.now,
     )
@@ -303,6 +309,21 @@ def _stalled(report: Report) -> Iterator[Statement]:
     if report.failed is not None and report.run is None and not report.situation.is_suspended:
         kind, reason = ConditionType.STALLED, Reason.ROLLED_BACK
         yield Statement(type=kind, status=TRUE, reason=reason, message=_failed(report))
+
+
+def _experiments(report: Report) -> Iterator[Statement]:
+    """It says of each one that waits what it waits for."""
+    if not report.experiments:
+        return
+    told = [f"{one.name}: {one.message}" for one in report.experiments if one.message]
+    is_running = all(one.phase is ExperimentPhase.RUNNING for one in report.experiments)
+    names = ", ".join(one.name for one in report.experiments)
+    yield Statement(
+        type=ConditionType.EXPERIMENTS_RUNNING,
+        status=TRUE if is_running else FALSE,
+        reason=Reason.RUNNING if is_running else Reason.WAITING,
+        message=sentences(*told) if told else f"the routers send requests apart for {names}",
+    )
 
 
 def replicas_in_words(situation: Situation) -> str:

@@ -1,10 +1,11 @@
 """Events: what a user should hear about, once, when it happens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from modelserver_operator.apis.experiment_status import ExperimentPhase
 from modelserver_operator.apis.status import ConditionType
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.rollout.machine import Said
@@ -24,6 +25,7 @@ class Action(StrEnum):
     SERVE = "Serve"
     ROLL_OUT = "RollOut"
     DIAGNOSE = "Diagnose"
+    EXPERIMENT = "Experiment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ def events_of(old_status: Manifest, new_status: Manifest) -> tuple[Event, ...]:
         *_rollout(old_status, new_status),
         *_readiness(old_status, new_status),
         *_diagnosis(old_status, new_status),
+        *_experiments(old_status, new_status),
     )
 
 
@@ -116,3 +119,42 @@ def _diagnosis(old: Manifest, new: Manifest) -> Iterator[Event]:
     if code and code != before.get("code", ""):
         said = after.get("message", ""), after.get("hint", "")
         yield _event(EventType.WARNING, code, Action.DIAGNOSE, *said)
+
+
+def _experiments(old: Manifest, new: Manifest) -> Iterator[Event]:
+    before, after = (_by_name(status.get("experiments") or ()) for status in (old, new))
+    for name, now in after.items():
+        was = before.get(name, {})
+        if now["phase"] == was.get("phase") and now.get("revision") == was.get("revision"):
+            continue
+        about = f"experiment {name}: "
+        if now["phase"] == ExperimentPhase.RUNNING:
+            message = f"{about}revision {now['revision']} answers its requests"
+            yield _normal("ExperimentRunning", Action.EXPERIMENT, message)
+        elif now["phase"] == ExperimentPhase.WAITING:
+            kind = EventType.WARNING if was.get("phase") else EventType.NORMAL
+            message = about + now.get("message", "")
+            yield _event(kind, "ExperimentWaiting", Action.EXPERIMENT, message)
+    for name in before.keys() - after.keys():
+        yield _normal("ExperimentEnded", Action.EXPERIMENT, _end_in_words(before[name]))
+
+
+def _by_name(items: Iterable[Manifest]) -> dict[str, Manifest]:
+    return {one["name"]: one for one in items}
+
+
+def _end_in_words(experiment: Manifest) -> str:
+    """Its last numbers, which the status keeps no longer."""
+    own, stable = (_numbers(experiment.get(one) or {}) for one in ("answered", "stable"))
+    revision = experiment.get("revision", "")
+    return f"experiment {experiment['name']} is over; revision {revision}: {own}; stable: {stable}"
+
+
+def _numbers(track: Manifest) -> str:
+    times = (
+        f"p50 {track['p50Milliseconds']} ms, p90 {track['p90Milliseconds']} ms"
+        if "p90Milliseconds" in track
+        else ""
+    )
+    parts = (f"{track.get('requests', 0)} requests", f"{track.get('errors', 0)} errors", times)
+    return ", ".join(filter(None, parts))

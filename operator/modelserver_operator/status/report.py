@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from modelserver_operator.apis.experiment_status import ExperimentTraffic
 from modelserver_operator.apis.rollout_status import FailedRevision, Rollout
 from modelserver_operator.apis.status import (
     ConditionStatus,
@@ -31,6 +32,7 @@ from modelserver_operator.status.conditions import (
 from modelserver_operator.status.diagnosis.chain import diagnosis_of
 from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.finding import finding
+from modelserver_operator.status.experiments import experiments_of
 from modelserver_operator.status.rollout import rollout_of
 from modelserver_operator.status.sight import sight_of
 from modelserver_operator.status.situation import Situation
@@ -74,19 +76,29 @@ def reported(
         server=server, observed=observed, plan=plan, now=now, refusals=tuple(refusals)
     )
     decided = _decided(situation)
+    experiments = experiments_of(situation)
     report = Report(
         situation=situation,
         diagnosis=diagnosis_of(situation),
         artifact=artifact_of(situation),
         rollout=_rollout(situation, decided),
         failed=_failed(situation, decided.status),
+        experiments=experiments.entries,
     )
+    status = _status(report, decided.status, experiments.traffic)
     return Reported(
-        status=_as_written(_status(report, decided.status)),
+        status=_as_written(status),
         said=decided.events,
-        wake_seconds=decided.wake_seconds,
-        is_decision=_what_lives(decided.status) != _what_lives(server.status),
+        wake_seconds=_sooner(decided.wake_seconds, experiments.wake_seconds),
+        is_decision=(
+            _what_lives(decided.status) != _what_lives(server.status)
+            or _what_is_tried(status) != _what_is_tried(server.status)
+        ),
     )
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((delay for delay in (one, other) if delay is not None), default=None)
 
 
 def _decided(situation: Situation) -> Next:
@@ -144,7 +156,16 @@ def _what_lives(status: ModelServerStatus) -> tuple[object, ...]:
     return state, status.serving_revision, status.rolled_back_to, status.failed_revisions
 
 
-def _status(report: Report, decided: ModelServerStatus) -> ModelServerStatus:
+def _what_is_tried(status: ModelServerStatus) -> tuple[object, ...]:
+    traffic = status.experiment_traffic or ExperimentTraffic()
+    routed = [(one.name, one.revision) for one in status.experiments if one.is_routed]
+    leaving = [one.revision for one in traffic.leaving]
+    return routed, leaving, traffic.routed_at, traffic.settling_since
+
+
+def _status(
+    report: Report, decided: ModelServerStatus, traffic: ExperimentTraffic | None
+) -> ModelServerStatus:
     situation = report.situation
     server, plan = situation.server, situation.plan
     serving, since = _serving(situation, decided)
@@ -163,6 +184,8 @@ def _status(report: Report, decided: ModelServerStatus) -> ModelServerStatus:
         failed_revisions=decided.failed_revisions,
         last_command=decided.last_command,
         rolled_back_to=decided.rolled_back_to,
+        experiments=report.experiments,
+        experiment_traffic=traffic,
         artifact=report.artifact,
         effective=_effective(situation),
         diagnosis=report.diagnosis,

@@ -21,9 +21,9 @@ def rollout_of(situation: Situation) -> Rollout | None:
 
 
 def _other_revisions(situation: Situation) -> list[str]:
-    """Revisions whose Deployment is still there."""
+    """Revisions whose Deployment is still there, but for those of experiments."""
     revisions = {pods.revision_of(one) for one in situation.kept_children(DEPLOYMENT.kind)}
-    return sorted(revisions - {"", situation.target})
+    return sorted(revisions - {"", situation.target} - situation.plan.tried.keys())
 
 
 def _came_from(situation: Situation, others: list[str]) -> str:

@@ -70,8 +70,8 @@ def sight_of(situation: Situation, wish: Wish) -> Sight:
     return Sight(
         now=situation.now,
         revisions={one: _revision(situation, one) for one in _named(situation)},
-        route=_route(situation, wish),
-        router=_router(situation),
+        route=route_of(situation, wish),
+        router=routers_of(situation),
         answers=counted.answers,
         metrics_unavailable=counted.unavailable,
         checks=situation.observed.checks,
@@ -131,7 +131,7 @@ def _hard_failure(diagnosis: Diagnosis | None, of_revision: Iterable[Manifest]) 
 # -- routers ---------------------------------------------------------------------------------------
 
 
-def _router(situation: Situation) -> RouterSight:
+def routers_of(situation: Situation) -> RouterSight:
     key = ChildKey(DEPLOYMENT.kind, names.router(situation.server.name))
     deployment = situation.observed.children.get(key, {})
     return RouterSight(
@@ -140,7 +140,7 @@ def _router(situation: Situation) -> RouterSight:
     )
 
 
-def _route(situation: Situation, wish: Wish) -> RouteSight:
+def route_of(situation: Situation, wish: Wish) -> RouteSight:
     if situation.plan.route is None:
         return RouteSight(refusal=situation.plan.route_problem)
     match wish.router:
