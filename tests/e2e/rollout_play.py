@@ -18,6 +18,7 @@ from support.waiting import wait_until
 PROGRAM = Path(__file__).resolve().parents[1] / "support" / "marked_model.py"
 STAND_IN = "marked-model"  # its program and its claim
 COMMAND = "modelserver.dev/command"
+ASKED = "/v1/chat/completions"
 PATIENCE = 240  # seconds of any one thing, on a machine that is busy
 
 
@@ -126,10 +127,19 @@ class Play:
         self.servers.delete(self.name)
 
     def _clients(self, most_at_once):
-        url = f"{self.entrance or self.servers.url(self.name)}/v1/chat/completions"
-        if self.host:
-            wait_until(lambda: is_answered(url, self.host), timeout=PATIENCE, what=self.host)
+        url = self._way_in(self.entrance or self.servers.url(self.name), self.host)
         return marked_traffic(url, self.name, most_at_once, host=self.host)
+
+    def _way_in(self, entrance, host):
+        url = f"{entrance}{ASKED}"
+        if host:
+            wait_until(lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host}")
+        return url
+
+    def move_clients(self, entrance, host):
+        """From now on they ask there."""
+        url = self._way_in(entrance, host)
+        self.traffic.host, self.traffic.url = host, url  # who has the host already may ask either
 
     def change(self, **env):
         """Another revision is asked for, by variables of its environment."""
