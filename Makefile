@@ -21,9 +21,12 @@ demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question
 demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
+# Three processes: each has an API server of its own, and one of them the cluster with a node.
+ON_CLUSTERS := $(PY) -m pytest tests/api tests/e2e -n 3 --dist loadgroup
+
 test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts, gitops and dataplane have targets of their own)
 	@$(MAKE) --no-print-directory slow
-	$(PY) -m pytest -m "(api or e2e) and not gitops and not rollouts and not dataplane" --durations=25
+	$(ON_CLUSTERS) -m "not gitops and not dataplane and not (e2e and rollouts)" --durations=25
 	@$(MAKE) --no-print-directory fuzz
 
 check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
@@ -50,21 +53,21 @@ slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, o
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
 api: .venv/.dev ## tests on a real API server without a node
-	$(PY) -m pytest -m "api and not gitops and not rollouts"
+	$(ON_CLUSTERS) -m "api and not gitops"
 
-rollouts: .venv/.dev ## whole rollouts, on a real API server and with real pods under traffic
-	$(PY) -m pytest -m rollouts
+rollouts: .venv/.dev ## whole rollouts with real pods under traffic
+	$(PY) -m pytest tests/e2e -m rollouts
 
 gitops: .venv/.dev ## tests with a real Argo CD (compiled the first time) on a real API server
 	$(PY) -m devcluster build argocd >/dev/null
-	$(PY) -m pytest -m gitops
+	$(PY) -m pytest tests/api -m gitops
 
 dataplane: .venv/.dev ## rollouts through a real Envoy Gateway (compiled the first time), on a real Kubernetes with a node
 	$(PY) -m devcluster build envoy-gateway >/dev/null
-	$(PY) -m pytest -m dataplane
+	$(PY) -m pytest tests/e2e -m dataplane
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	$(PY) -m pytest -m "e2e and not rollouts and not dataplane"
+	$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane"
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25

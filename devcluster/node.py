@@ -142,6 +142,7 @@ def kubelet_config(folder: ClusterFolder, record: ClusterRecord) -> str:
         "podLogsDir": str(folder.logs / "pods"),
         "volumePluginDir": str(folder.node / "volume-plugins"),
         "maxPods": _MOST_PODS,
+        "syncFrequency": "10s",  # of mounted Secrets and ConfigMaps; a minute is long to look at
         # a full disk must not evict what is being developed, nor collect an image that no
         # registry could give again
         "evictionHard": {
