@@ -18,6 +18,12 @@ RuntimeFailure
 │   ├── UpstreamUnreachable   nothing was sent
 │   ├── UpstreamBroken        its answer ended too early, or is none
 │   └── UpstreamSilent        it takes too long
+├── ClusterFailure            of the gateway: the Kubernetes API does not do what is asked of it
+│   ├── ApiRefused            the account lacks a right
+│   ├── ApiNotFound           there is no such object, or no such kind
+│   ├── ApiConflict           somebody else wrote in between
+│   ├── ApiExpired            the version to go on from is too old
+│   └── ApiUnavailable        it may answer later
 └── RequestFailure            answers one request; rest/errors maps it to a status
     ├── NotAuthenticated      the client must send another key
     ├── NotPermitted          the client must ask for more rights
@@ -124,6 +130,24 @@ class UpstreamBroken(UpstreamFailure): ...
 
 
 class UpstreamSilent(UpstreamFailure): ...
+
+
+class ClusterFailure(RuntimeFailure): ...
+
+
+class ApiRefused(ClusterFailure): ...
+
+
+class ApiNotFound(ClusterFailure): ...
+
+
+class ApiConflict(ClusterFailure): ...
+
+
+class ApiExpired(ClusterFailure): ...
+
+
+class ApiUnavailable(ClusterFailure): ...
 
 
 # The official client of OpenAI would wait up to two minutes; people wait for it, so half of that.

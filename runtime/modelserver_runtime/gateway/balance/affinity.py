@@ -1,0 +1,33 @@
+"""Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2016), by rendezvous.
+
+Each pod draws a number for a key; the best one has it, while it has no more than its share of the
+work, and otherwise the next best. So a conversation stays where its prefix is cached, a pod that
+comes or goes moves no more keys than it must, and one that everybody asks the same is still spread.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from hashlib import blake2b
+
+# Of the average work of a pod. Lower spreads better, and finds fewer cached prefixes.
+BOUND = 1.25
+
+
+def ranked[P: Hashable](pods: Iterable[P], key: bytes) -> list[P]:
+    """The best one first; always in the same order for the same key."""
+    return sorted(pods, key=lambda pod: _draw(str(pod), key), reverse=True)
+
+
+def owner[P: Hashable](pods: Iterable[P], key: bytes, work: Mapping[P, int]) -> P:
+    """`work` are the requests that each pod has now; this one is counted, too."""
+    order = ranked(pods, key)
+    most = largest_share(sum(work.get(pod, 0) for pod in order), len(order))
+    return next(pod for pod in order if work.get(pod, 0) < most)
+
+
+def largest_share(work: int, pods: int) -> int:
+    return math.ceil(BOUND * (work + 1) / pods)
+
+
+def _draw(pod: str, key: bytes) -> bytes:
+    return blake2b(key, key=blake2b(pod.encode()).digest(), digest_size=8).digest()

@@ -1,0 +1,1 @@
+"""The gateway's front: one door for all models of a cluster."""
