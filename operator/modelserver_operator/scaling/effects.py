@@ -1,0 +1,49 @@
+"""What a stored `status.scaling` asks of the world: the only source of scaling's effects."""
+
+from dataclasses import dataclass
+
+from modelserver_operator.apis.autoscaling import ScalingEngine
+from modelserver_operator.apis.scaling_status import ScalingStatus, ZeroPhase
+from modelserver_operator.scaling.handover import Handover, WritersSeen, next_handover
+
+_ASLEEP = {ZeroPhase.COLD}
+_HELD = {ZeroPhase.STANDBY, ZeroPhase.COLD, ZeroPhase.WAKING}
+_OPERATORS_OWN = {ZeroPhase.COLD, ZeroPhase.WAKING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingEffects:
+    """`replicas` are those that the operator itself wants of the serving revision.
+
+    `engine` writes them; `least` (1 or more) and `most` are told to it. `is_held` is whether the
+    gateway's addresses belong into the root Service, at `holder_port`.
+    """
+
+    engine: ScalingEngine
+    replicas: int
+    least: int
+    most: int
+    is_held: bool = False
+    holder_port: int | None = None
+
+    def handover(self, seen: WritersSeen, *, floor: int = 0) -> Handover:
+        """Of one revision; `floor` is what a rollout wants of it, 0 for one that shall have none.
+
+        During a run both revisions have an autoscaler of their own.
+        """
+        return next_handover(self.engine, floor or self.replicas, seen)
+
+
+def effects_of(status: ScalingStatus) -> ScalingEffects:
+    phase = status.zero.phase if status.zero is not None else ZeroPhase.WARM
+    # One pod that starts is not handed to an autoscaler before it is ready.
+    engine = ScalingEngine.OPERATOR if phase in _OPERATORS_OWN else status.engine
+    least = max(1, status.min_replicas)
+    return ScalingEffects(
+        engine=engine,
+        replicas=0 if phase in _ASLEEP else max(1, status.desired),
+        least=least,
+        most=max(least, status.max_replicas),
+        is_held=phase in _HELD and status.holder_port is not None,
+        holder_port=status.holder_port,
+    )
