@@ -123,9 +123,10 @@ def _given(
     wanted: ScalingEngine, ownership: Ownership, there: frozenset[ScalingEngine]
 ) -> Handover:
     live = ownership.replicas
-    if live == 0:
-        # An autoscaler leaves a Deployment at zero alone: it is woken first.
-        return _waking(ownership, there)
+    if live == 0 or ownership.is_woken:
+        # An autoscaler leaves a Deployment at zero alone: the operator wakes it, or takes what the
+        # gateway has woken; what is left of an earlier autoscaler goes.
+        return _taken(max(1, live), ownership, there)
     if ownership.is_ours and not ownership.is_shared:
         message = f"spec.replicas is handed over to {wanted}"
         return Handover(step=Step.SHARE, main_replicas=live, shared_replicas=live, message=message)
@@ -138,11 +139,6 @@ def _given(
         message = f"{wanted} is told to scale"
         return Handover(step=Step.CREATE, main_replicas=None, autoscaler=wanted, message=message)
     return Handover(step=Step.DELEGATED, main_replicas=None, autoscaler=wanted)
-
-
-def _waking(ownership: Ownership, there: frozenset[ScalingEngine]) -> Handover:
-    """One pod, by the operator; what is left of an earlier autoscaler goes."""
-    return _taken(1, ownership, there)
 
 
 def _taken(desired: int, ownership: Ownership, there: frozenset[ScalingEngine]) -> Handover:
