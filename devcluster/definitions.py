@@ -41,6 +41,7 @@ class BundleName(StrEnum):
     GATEWAY_API = "gateway-api"
     ARGOCD = "argocd"
     ENVOY_GATEWAY = "envoy-gateway"
+    KEDA = "keda"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,13 @@ BUNDLES = {
             version=ENVOY_GATEWAY,
             checksum="h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=",
             members=("charts/gateway-helm/charts/crds/crds/generated/",),
+        ),
+        Bundle(
+            name=BundleName.KEDA,
+            module="github.com/kedacore/keda/v2",
+            version="v2.21.0",
+            checksum="h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
+            members=("config/crd/bases/keda.sh_",),
         ),
     )
 }

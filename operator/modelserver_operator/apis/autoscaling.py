@@ -2,7 +2,9 @@
 
 import re
 from enum import StrEnum
+from functools import cache
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, StringConstraints
 
@@ -332,3 +334,12 @@ def minutes_of(clock_time: str) -> tuple[int, int]:
         raise ValueError(f"{clock_time!r} is no time of the day; write it as 08:00")
     hour, _, minute = clock_time.partition(":")
     return int(hour), int(minute)
+
+
+@cache
+def zone_of(name: TimeZone) -> ZoneInfo | None:
+    """None for a name that is in no database of this machine."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
+        return None

@@ -43,6 +43,16 @@ VIRTUAL_SERVICE = Kind(
     api_version="networking.istio.io/v1", kind="VirtualService", plural="virtualservices"
 )
 HTTP_ROUTE = Kind(api_version="gateway.networking.k8s.io/v1", kind="HTTPRoute", plural="httproutes")
+# Of one revision each: what scales it.
+HORIZONTAL_POD_AUTOSCALER = Kind(
+    api_version="autoscaling/v2",
+    kind="HorizontalPodAutoscaler",
+    plural="horizontalpodautoscalers",
+)
+SCALED_OBJECT = Kind(api_version="keda.sh/v1alpha1", kind="ScaledObject", plural="scaledobjects")
+ENDPOINT_SLICE = Kind(
+    api_version="discovery.k8s.io/v1", kind="EndpointSlice", plural="endpointslices"
+)
 
 # Policies before the pods they confine; pins (ControllerRevision) before what is built from them;
 # what is mounted before the pods that mount it.

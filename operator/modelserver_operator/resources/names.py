@@ -70,3 +70,18 @@ def gateway_route(server: str) -> str:
 def mesh_route(server: str) -> str:
     """The HTTPRoute of requests inside a mesh."""
     return f"{server}.mesh"
+
+
+def autoscaler(server: str, revision: str) -> str:
+    """HorizontalPodAutoscaler or ScaledObject of a revision."""
+    return revision_child(server, revision)
+
+
+def autoscaler_of_keda(server: str, revision: str) -> str:
+    """The HorizontalPodAutoscaler that KEDA makes for a ScaledObject; never one of ours."""
+    return f"keda-hpa-{autoscaler(server, revision)}"
+
+
+def holder_slice(server: str, family: str) -> str:
+    """EndpointSlice of the gateway's addresses; with a dot, which no generated name has."""
+    return f"{server}.holder-{family.lower()}"

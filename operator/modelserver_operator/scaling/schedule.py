@@ -8,10 +8,9 @@ begins or ends as much later as the clock skips. So pods are rather there too lo
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from modelserver_operator.apis.autoscaling import Day, Schedule, minutes_of
+from modelserver_operator.apis.autoscaling import Day, Schedule, minutes_of, zone_of
 
 _DAYS = tuple(Day)
 # An occurrence that holds now began at most two local days ago; the next edge of a schedule of one
@@ -42,7 +41,7 @@ class Timetable:
 
 def timetable(schedules: Sequence[Schedule], now: datetime) -> Timetable:
     """`now` is aware. A schedule in a zone that nobody knows does not hold."""
-    known = [one for one in schedules if _zone(one.time_zone) is not None]
+    known = [one for one in schedules if zone_of(one.time_zone) is not None]
     found = [one for schedule in known for one in _occurrences(schedule, now)]
     edges = [edge for one in found for edge in (one.start, one.end) if edge > now]
     return Timetable(
@@ -57,14 +56,6 @@ def _unknown(schedule: Schedule) -> str:
         f"schedule {schedule.name} has the time zone {schedule.time_zone}, which is not in the IANA"
         " database; write one like Europe/Berlin"
     )
-
-
-@cache
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
-        return None
 
 
 def _occurrences(schedule: Schedule, now: datetime) -> Iterator[Occurrence]:
