@@ -57,7 +57,7 @@ def read_server(item: Json, slices: Iterable[Json], default: HoldBounds) -> Serv
         cold_start_seconds=_number(scaling.get("coldStartSeconds")),
         timeout_seconds=_number(_part(spec, "runtime").get("requestTimeoutSeconds")) or 120.0,
         problem=_problem(status),
-        hold=default,
+        hold=_hold(_part(_part(spec, "autoscaling"), "zero"), default),
     )
 
 
@@ -68,6 +68,14 @@ def _names(key: ServerKey, spec: Json) -> Iterator[str]:
     for extra in spec.get("extraModels") or ():
         yield str(extra.get("name"))
         yield from map(str, extra.get("aliases") or ())
+
+
+def _hold(zero: Json, default: HoldBounds) -> HoldBounds:
+    return HoldBounds(
+        max_requests=_whole(zero.get("maxHeldRequests")) or default.max_requests,
+        max_bytes=_whole(zero.get("maxHeldBytes")) or default.max_bytes,
+        max_seconds=_number(zero.get("maxHoldSeconds")) or default.max_seconds,
+    )
 
 
 def _problem(status: Json) -> str:

@@ -108,10 +108,9 @@ def _end_of_turn(body: bytes, start: int, role: int) -> int:
     """The end of the array's element in which `role` stands."""
     index = start + 1
     while index <= role:
-        index = _value_end(body, _SPACE.match(body, index).end())  # type: ignore[union-attr]  always matches
-        after = _SPACE.match(body, index).end()  # type: ignore[union-attr]  as above
+        index = _value_end(body, _past_space(body, index))
         if index <= role:
-            index = after + 1  # past the comma
+            index = _past_space(body, index) + 1  # and past the comma
     return index
 
 
@@ -138,10 +137,15 @@ def _read_members(body: bytes, found: _Found) -> None:
 
 def _skip_space(body: bytes, index: int) -> int:
     """Where the next token begins; raises Unfinished where there is none yet."""
-    end = _SPACE.match(body, index).end()  # type: ignore[union-attr]  it matches nothing, too
+    end = _past_space(body, index)
     if end >= len(body):
         raise Unfinished
     return end
+
+
+def _past_space(body: bytes, index: int) -> int:
+    match = _SPACE.match(body, index)
+    return match.end() if match else index
 
 
 def _token(body: bytes, index: int, wanted: bytes, what: str) -> int:
@@ -180,7 +184,7 @@ def _nested_end(body: bytes, index: int) -> int:
     for kind, end in _brackets(body, index):
         if kind in b"{[":
             open_brackets += kind
-        elif open_brackets[-1:] + kind not in {b"{}", b"[]"}:
+        elif bytes(open_brackets[-1:]) + kind not in {b"{}", b"[]"}:
             raise InvalidRequest(f"The body is no JSON: a bracket at byte {end - 1} fits no other")
         else:
             open_brackets.pop()
