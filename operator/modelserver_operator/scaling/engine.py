@@ -43,7 +43,7 @@ class EngineChoice:
 def engine_of(scaling: Autoscaling, scalers: Scalers) -> EngineChoice:
     if scaling.engine is not ScalingEngine.AUTO:
         return _named(scaling, scalers)
-    wished = _wished(scaling)
+    wished = [one for one in _wished(scaling) if _is_there(one, scalers)]
     ignored = {one: _ignored(one, scaling, scalers) for one in wished}
     best = min(wished, key=lambda one: len(ignored[one]))  # the first of equals
     choice = EngineChoice(
