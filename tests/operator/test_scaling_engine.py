@@ -27,7 +27,7 @@ AUTO = {
     "a query, no KEDA": (QUERIES, {"has_prometheus": True}, OPERATOR, ""),
     "a query, nothing there": (QUERIES, {}, OPERATOR, "PROMETHEUS_URL"),
     "a trigger, KEDA there": (TRIGGERS, {"has_keda": True}, KEDA, ""),
-    "a trigger, nothing there": (TRIGGERS, {}, OPERATOR, "Triggers need KEDA"),
+    "a trigger, nothing there": (TRIGGERS, {}, OPERATOR, "triggers need KEDA"),
     "a trigger and requests, no Prometheus": (
         TRIGGERS | SIGNALS,
         {"has_keda": True},

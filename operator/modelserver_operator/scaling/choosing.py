@@ -9,6 +9,7 @@ from modelserver_operator.scaling.demand import Demand, demand_of
 from modelserver_operator.scaling.history import growth_limit
 from modelserver_operator.scaling.samples import Samples, values_of
 from modelserver_operator.scaling.sight import ScalingSight, ScalingWish
+from modelserver_operator.scaling.window import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Scene:
 class Decision:
     desired: int
     reason: str
-    window: window.Window = ()
+    window: Window = ()
 
 
 def awake_decision(scene: Scene) -> Decision:
@@ -71,7 +72,7 @@ def _kept_while_rolling(scene: Scene, desired: int) -> int:
     return max(desired, scene.current) if scene.wish.is_rolling else desired
 
 
-def _paced(scene: Scene, asked: int, noted: window.Window) -> int:
+def _paced(scene: Scene, asked: int, noted: Window) -> int:
     """Up at once, but not by more than an HPA would; down when less has been enough for long."""
     if asked > scene.current:
         return min(asked, growth_limit(scene.before.history, scene.current, scene.sight.now))

@@ -6,7 +6,6 @@ from modelserver_operator.apis.autoscaling import ScalingEngine
 from modelserver_operator.apis.scaling_status import ScalingStatus, ZeroPhase
 from modelserver_operator.scaling.handover import Handover, WritersSeen, next_handover
 
-_ASLEEP = {ZeroPhase.COLD}
 _HELD = {ZeroPhase.STANDBY, ZeroPhase.COLD, ZeroPhase.WAKING}
 _OPERATORS_OWN = {ZeroPhase.COLD, ZeroPhase.WAKING}
 
@@ -23,6 +22,7 @@ class ScalingEffects:
     replicas: int
     least: int
     most: int
+    is_asleep: bool = False
     is_held: bool = False
     holder_port: int | None = None
 
@@ -31,7 +31,8 @@ class ScalingEffects:
 
         During a run both revisions have an autoscaler of their own.
         """
-        return next_handover(self.engine, floor or self.replicas, seen)
+        desired = floor or self.replicas
+        return next_handover(self.engine, desired, seen, is_asleep=self.is_asleep)
 
 
 def effects_of(status: ScalingStatus) -> ScalingEffects:
@@ -41,9 +42,10 @@ def effects_of(status: ScalingStatus) -> ScalingEffects:
     least = max(1, status.min_replicas)
     return ScalingEffects(
         engine=engine,
-        replicas=0 if phase in _ASLEEP else max(1, status.desired),
+        replicas=0 if phase is ZeroPhase.COLD else max(1, status.desired),
         least=least,
         most=max(least, status.max_replicas),
+        is_asleep=phase is ZeroPhase.COLD,
         is_held=phase in _HELD and status.holder_port is not None,
         holder_port=status.holder_port,
     )

@@ -1,6 +1,7 @@
 """Which engine decides, why, and what it would take to have the one that is wished for."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from modelserver_operator.apis.autoscaling import (
@@ -52,7 +53,7 @@ def engine_of(scaling: Autoscaling, scalers: Scalers) -> EngineChoice:
         message=_why(best, scaling, scalers),
         ignored=frozenset(ignored[best]),
     )
-    return _with_problem(choice, scalers)
+    return _with_problem(choice, scaling, scalers)
 
 
 def _wished(scaling: Autoscaling) -> tuple[ScalingEngine, ...]:
@@ -67,7 +68,7 @@ def _named(scaling: Autoscaling, scalers: Scalers) -> EngineChoice:
     message = f"spec.autoscaling.engine is {engine}"
     if not _is_there(engine, scalers) or ignored >= _asked(scaling):
         instead = _ignored(ScalingEngine.OPERATOR, scaling, scalers)
-        lacking = " ".join(_lacking(engine, scalers, ignored))
+        lacking = " ".join(_lacking(engine, scaling, scalers, ignored))
         return EngineChoice(
             engine=ScalingEngine.OPERATOR,
             reason=f"{engine}Missing",
@@ -78,14 +79,14 @@ def _named(scaling: Autoscaling, scalers: Scalers) -> EngineChoice:
     choice = EngineChoice(
         engine=engine, reason="Chosen", message=message, ignored=frozenset(ignored)
     )
-    return _with_problem(choice, scalers)
+    return _with_problem(choice, scaling, scalers)
 
 
-def _with_problem(choice: EngineChoice, scalers: Scalers) -> EngineChoice:
+def _with_problem(choice: EngineChoice, scaling: Autoscaling, scalers: Scalers) -> EngineChoice:
     if not choice.ignored:
         return choice
     names = " and ".join(sorted(choice.ignored))
-    lacking = " ".join(_lacking(choice.engine, scalers, set(choice.ignored)))
+    lacking = " ".join(_lacking(choice.engine, scaling, scalers, choice.ignored))
     return EngineChoice(
         engine=choice.engine,
         reason="MetricsMissing",
@@ -137,7 +138,9 @@ def _sees(engine: ScalingEngine, metric: MetricName, scalers: Scalers) -> bool:
     return engine is ScalingEngine.KEDA and scalers.has_prometheus
 
 
-def _lacking(engine: ScalingEngine, scalers: Scalers, ignored: set[str]) -> Iterator[str]:
+def _lacking(
+    engine: ScalingEngine, scaling: Autoscaling, scalers: Scalers, ignored: AbstractSet[str]
+) -> Iterator[str]:
     """What to do about it, in sentences."""
     if engine is ScalingEngine.KEDA and not scalers.has_keda:
         yield (
@@ -145,22 +148,19 @@ def _lacking(engine: ScalingEngine, scalers: Scalers, ignored: set[str]) -> Iter
             " set engine to Auto."
         )
         return
-    if (
-        engine is not ScalingEngine.OPERATOR
-        and not scalers.has_resource_metrics
-        and (engine is ScalingEngine.HPA or ignored & RESOURCE_METRICS)
-    ):
+    if ignored & RESOURCE_METRICS:
         yield (
             "the cluster has no metrics.k8s.io/v1beta1. Install metrics-server, or set engine to"
             " Operator."
         )
-    if not scalers.has_prometheus and ignored - RESOURCE_METRICS:
+    triggers = {trigger.name for trigger in scaling.triggers}
+    if ignored - RESOURCE_METRICS - triggers:
         yield (
             "the operator knows no Prometheus. Set MODELSERVER_OPERATOR_PROMETHEUS_URL, or use"
             " metrics that the pods tell with engine Operator."
         )
-    if engine is ScalingEngine.OPERATOR and not scalers.has_keda:
-        yield "Triggers need KEDA 2.15 or later; install it, or remove them."
+    if ignored & triggers:
+        yield "triggers need KEDA. Install KEDA 2.15 or later, or remove them."
 
 
 def _why(engine: ScalingEngine, scaling: Autoscaling, scalers: Scalers) -> str:

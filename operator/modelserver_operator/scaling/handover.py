@@ -74,6 +74,7 @@ class Step(StrEnum):
     DELEGATED = "Delegated"
     REMOVE = "Remove"
     TAKE = "Take"
+    WOKEN = "Woken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +111,18 @@ def _owners(fields: Iterable[Manifest]) -> Iterable[str]:
             yield str(entry.get("manager", ""))
 
 
-def next_handover(wanted: ScalingEngine, desired: int, seen: WritersSeen) -> Handover:
-    """`desired` is the operator's own wish: 0 where the server sleeps, whoever scales otherwise."""
+def next_handover(
+    wanted: ScalingEngine, desired: int, seen: WritersSeen, *, is_asleep: bool = False
+) -> Handover:
+    """`desired` is the operator's own wish, 0 where there shall be no pod.
+
+    While a server `is_asleep`, the pod that its gateway has asked for is left alone until the
+    status says so, too.
+    """
     if seen.ownership is None:
         return Handover(step=Step.OWN, main_replicas=desired, autoscaler=None)
+    if is_asleep and desired == 0 and seen.ownership.is_woken:
+        return Handover(step=Step.WOKEN, main_replicas=None, message="the gateway asks for a pod")
     if wanted in {ScalingEngine.HPA, ScalingEngine.KEDA} and desired > 0:
         return _given(wanted, seen.ownership, seen.autoscalers)
     return _taken(desired, seen.ownership, seen.autoscalers)
