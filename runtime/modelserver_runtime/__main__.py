@@ -25,6 +25,7 @@ from modelserver_runtime.preflight.flags import TEXT as PREFLIGHT_TEXT
 from modelserver_runtime.preflight.flags import add_preflight_flags
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
 from modelserver_runtime.settings.flags import add_flags, settings_given
+from modelserver_runtime.settings.gateway import ClusterGatewaySettings
 from modelserver_runtime.settings.names import advice, flag_of
 from modelserver_runtime.settings.router import RouterSettings
 from modelserver_runtime.settings.strangers import unknown_variables
@@ -231,7 +232,7 @@ def _sentence(text: str) -> str:
 
 
 def _usage(command: str) -> str:
-    what = "--route FILE" if command == "gateway" else "[--model MODEL]"
+    what = "(--route FILE | --cluster)" if command == "gateway" else "[--model MODEL]"
     return f"modelserver-runtime {command} {what} [settings]"
 
 
@@ -244,8 +245,12 @@ def _add_flags(parser: argparse.ArgumentParser, command: str) -> None:
     add_flags(parser, only=_SERVE_FIELDS if command == "serve" else _ARTIFACT_FIELDS)
 
 
-# A server knows nothing of routes.
-_SERVE_FIELDS = frozenset(Settings.model_fields) - set(RouterSettings.model_fields)
+# A server knows nothing of routes, nor of the cluster.
+_SERVE_FIELDS = (
+    frozenset(Settings.model_fields)
+    - set(RouterSettings.model_fields)
+    - set(ClusterGatewaySettings.model_fields)
+)
 _ARTIFACT_FIELDS = frozenset(
     {
         *("model_uri", "model_revision", "model_directory", "allow_pickle", "trust_remote_code"),

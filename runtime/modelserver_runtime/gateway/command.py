@@ -5,14 +5,21 @@ from socket import socket
 
 from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.settings import Settings
+from modelserver_runtime.settings.access import AccessSettings
+from modelserver_runtime.settings.boundary import BoundarySettings
+from modelserver_runtime.settings.gateway import ClusterGatewaySettings
 
-TEXT = "divide requests among the revisions of a server, as a route's file says"
+TEXT = "divide requests among the revisions of a server, or among all models of a cluster"
 # The settings that it reads, and that therefore are its flags.
 FIELDS = frozenset(
     {
         *("route", "host", "port", "admin_port", "drain_seconds"),
         *("lame_duck_seconds", "shadow_max_concurrent", "shadow_max_body_bytes"),
         *("shadow_max_bytes", "termination_log", "log_level", "log_format", "config"),
+        *ClusterGatewaySettings.model_fields,
+        *AccessSettings.model_fields,
+        *BoundarySettings.model_fields,
+        *("max_body_bytes", "redis_timeout_seconds"),
     }
 )
 
@@ -21,9 +28,12 @@ type Say = Callable[[str], None]
 
 def gateway(settings: Settings, listen: Callable[[str, int], socket], say: Say) -> None:
     """Returns when drained."""
+    if settings.cluster:
+        _gateway_of_cluster(settings, listen, say)
+        return
     if settings.route is None:
         raise InvalidConfiguration(
-            "The router has no route: --route must name the file with it",
+            "The router has no route: --route must name the file with it, or --cluster be given",
             hint="docs/router.md shows one.",
         )
     sockets = (
@@ -33,3 +43,18 @@ def gateway(settings: Settings, listen: Callable[[str, int], socket], say: Say) 
     from modelserver_runtime.gateway.process import run_router  # noqa: PLC0415  takes a moment
 
     run_router(settings, settings.route, sockets, say)
+
+
+def _gateway_of_cluster(settings: Settings, listen: Callable[[str, int], socket], say: Say) -> None:
+    if settings.route is not None:
+        raise InvalidConfiguration(
+            "--route and --cluster were both given; a gateway follows one of them",
+            hint="docs/gateway.md says which is for what.",
+        )
+    sockets = (
+        listen(settings.host, settings.port),
+        listen(settings.host, settings.admin_port),
+    )
+    from modelserver_runtime.gateway.front.process import run_gateway  # noqa: PLC0415  as below
+
+    run_gateway(settings, sockets, listen, say)

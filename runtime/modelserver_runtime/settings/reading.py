@@ -12,6 +12,7 @@ from modelserver_runtime.settings.boundary import BoundarySettings
 from modelserver_runtime.settings.cache import CacheSettings
 from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.engine import EngineSettings
+from modelserver_runtime.settings.gateway import ClusterGatewaySettings
 from modelserver_runtime.settings.hardware import HardwareSettings
 from modelserver_runtime.settings.jobs import JobsSettings
 from modelserver_runtime.settings.model import ModelSettings
@@ -37,6 +38,7 @@ class Settings(
     StorageSettings,
     TelemetrySettings,
     RouterSettings,
+    ClusterGatewaySettings,
     BaseSettings,
 ):
     model_config = SettingsConfigDict(
