@@ -23,7 +23,7 @@ class Front:
         self, hall: Hall, boundary: Boundary, directory: Callable[[], Directory], find: Find
     ) -> None:
         self.is_draining = False
-        self._is_last = lambda: self.is_draining
+        self._is_last: Callable[[], bool] = lambda: self.is_draining
         self._hall = hall
         self._boundary = boundary
         self._directory = directory
