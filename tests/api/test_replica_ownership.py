@@ -10,10 +10,19 @@ import json
 
 import pytest
 
+from modelserver_operator.apis.autoscaling import ScalingEngine
+from modelserver_operator.scaling.handover import (
+    GATEWAY_MANAGER,
+    HANDOVER_MANAGER,
+    MAIN_MANAGER,
+    Step,
+    WritersSeen,
+    next_handover,
+    ownership_of,
+)
 from support.waiting import wait_until
 
-OURS = "modelserver-operator"
-HANDOVER = "modelserver-operator-handover"
+OURS, HANDOVER = MAIN_MANAGER, HANDOVER_MANAGER
 LABELS = {"app": "chat"}
 
 
@@ -53,13 +62,17 @@ class Deployment:
         assert answer.is_success, answer.text
 
     @property
+    def live(self):
+        return self.kube.get(self.path)
+
+    @property
     def replicas(self):
-        return self.kube.get(self.path)["spec"]["replicas"]
+        return self.live["spec"]["replicas"]
 
     @property
     def owners(self):
         """Who owns `spec.replicas`, with the subresource that it was written through."""
-        fields = self.kube.get(self.path)["metadata"]["managedFields"]
+        fields = self.live["metadata"]["managedFields"]
         return {
             (one["manager"], one["operation"], one.get("subresource", ""))
             for one in fields
@@ -69,7 +82,7 @@ class Deployment:
     @property
     def history(self):
         """From a watch that begins in the past; an API server that has forgotten it says 410."""
-        newest = self.kube.get(self.path)["metadata"]["generation"]
+        newest = self.live["metadata"]["generation"]
         events = []
 
         def has_come():
@@ -146,9 +159,11 @@ def test_the_second_owner_of_an_earlier_time_is_no_obstacle(deployment):
 
 def test_a_wake_up_through_scale_is_seen_by_its_owner(deployment):
     deployment.apply_main(0)
-    deployment.scale(1, "modelserver-gateway")
-    assert deployment.owners == {("modelserver-gateway", "Update", "scale")}
+    deployment.scale(1, GATEWAY_MANAGER)
+    assert deployment.owners == {(GATEWAY_MANAGER, "Update", "scale")}
+    assert ownership_of(deployment.live).is_woken
     deployment.apply_main(1)
+    assert not ownership_of(deployment.live).is_woken
     assert OURS in {owner for owner, *_ in deployment.owners}
 
 
@@ -184,3 +199,60 @@ def test_the_real_hpa_gets_the_field_and_gives_it_back_without_a_dip(deployment,
     assert deployment.owners == {(OURS, "Apply", "")}
     assert min(deployment.history) == 4
     assert deployment.history == sorted(deployment.history)
+
+
+class Played:
+    """The steps of the operator, each carried out on the real API server."""
+
+    def __init__(self, deployment, kube, namespace):
+        self.deployment, self.kube, self.namespace = deployment, kube, namespace
+        self.hpa = f"/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers/chat"
+        self.took = []
+
+    def step(self, wanted, desired):
+        there = {ScalingEngine.HPA} if self.kube.get(self.hpa) else set()
+        seen = WritersSeen(
+            ownership=ownership_of(self.deployment.live), autoscalers=frozenset(there)
+        )
+        step = next_handover(wanted, desired, seen, is_scaled=True)
+        self.carry_out(step, seen)
+        self.took.append(step.step)
+        return step
+
+    def carry_out(self, step, seen):
+        if step.shared_replicas is not None:
+            self.deployment.apply_handover(step.shared_replicas)
+            return
+        self.deployment.apply_main(step.main_replicas)
+        if step.autoscaler is ScalingEngine.HPA:
+            self.kube.apply(an_hpa(self.namespace, desired_least(seen), 10), manager=OURS)
+        elif seen.autoscalers:
+            self.kube.delete(self.hpa)
+
+    def until_done(self, wanted, desired):
+        wait_until(lambda: self.step(wanted, desired).is_done, timeout=120, what=f"{wanted}")
+        return self.deployment.replicas
+
+
+def desired_least(seen):
+    return seen.ownership.replicas
+
+
+def test_the_operators_own_steps_never_lower_the_number(deployment, kube, namespace):
+    deployment.apply_main(4)
+    played = Played(deployment, kube, namespace)
+    assert played.until_done(ScalingEngine.HPA, 4) == 4
+    assert played.took == [Step.SHARE, Step.RELEASE, Step.CREATE, Step.DELEGATED]
+    kube.apply(an_hpa(namespace, 6, 10), manager=OURS)
+    wait_until(lambda: deployment.replicas == 6, timeout=300, what="the HPA's first write")
+    played.took.clear()
+    for _ in range(2):
+        played.step(ScalingEngine.OPERATOR, 4)
+    assert played.took == [Step.REMOVE, Step.FOLLOW]
+    played.took[1:] = []
+    assert played.until_done(ScalingEngine.OPERATOR, 6) == 6
+    assert played.took == [Step.REMOVE, Step.OWN]
+    assert played.until_done(ScalingEngine.HPA, 6) == 6
+    assert deployment.history == sorted(deployment.history)
+    played.until_done(ScalingEngine.HPA, 0)
+    assert (deployment.replicas, kube.get(played.hpa)) == (0, None)

@@ -14,6 +14,7 @@ from modelserver_operator.scaling.handover import (
     Ownership,
     Step,
     WritersSeen,
+    is_unowned,
     next_handover,
     ownership_of,
 )
@@ -43,35 +44,93 @@ ACTIONS = st.one_of(
     st.tuples(st.just("look"), st.none()),
     st.tuples(st.just("work"), st.integers(0, 3)),
     st.tuples(st.just("work on an old look"), st.integers(0, 3)),
-    st.tuples(st.just("autoscale"), st.none()),
+    st.tuples(st.just("autoscale"), st.integers(0, 2)),
     st.tuples(st.just("collect"), st.none()),
+    st.tuples(st.just("store"), st.none()),
 )
+
+
+class Story:
+    """Kills between writes, looks that are old, and an autoscaler that grows meanwhile.
+
+    `desired` is what the operator has stored, which follows the number that somebody else writes.
+    """
+
+    def __init__(self, replicas):
+        self.api = Api()
+        self.operator = Operator(self.api)
+        self.wanted, self.desired, self.demand = OPERATOR, replicas, replicas
+        self.operator.work(self.wanted, replicas)
+        self.looked = self.api.look()
+
+    def play(self, action, value):
+        match action:
+            case "want":
+                self.wanted = value
+            case "look":
+                self.looked = self.api.look()
+            case "work":
+                self.work(most_writes=value)
+            case "work on an old look":
+                self.work(looked=self.looked, most_writes=value)
+            case "autoscale":
+                self.demand += value
+                self.api.autoscale(self.demand)
+            case "collect":
+                self.api.ending.clear()
+            case "store":
+                self.store()
+
+    def work(self, **more):
+        return self.operator.work(self.wanted, self.desired, is_scaled=True, **more)
+
+    def store(self):
+        ownership = self.api.look()[1].ownership
+        if not ownership.is_ours:
+            self.desired = max(self.desired, ownership.replicas)
+
+    def end(self):
+        for _ in range(12):
+            step = self.work()
+            self.store()
+            self.api.ending.clear()
+        return step
 
 
 @given(replicas=st.integers(2, 9), actions=st.lists(ACTIONS, max_size=40))
 def test_whatever_is_wished_for_in_whatever_order_no_number_is_below_what_it_was(replicas, actions):
-    """Kills between writes, looks that are old, and an autoscaler that is faster included."""
-    api = Api()
-    operator, wanted = Operator(api), OPERATOR
-    operator.work(wanted, replicas)
-    looked = api.look()
+    story = Story(replicas)
     for action, value in actions:
-        match action:
-            case "want":
-                wanted = value
-            case "look":
-                looked = api.look()
-            case "work":
-                operator.work(wanted, replicas, most_writes=value)
-            case "work on an old look":
-                operator.work(wanted, replicas, looked=looked, most_writes=value)
-            case "autoscale":
-                api.autoscale(replicas)
-            case "collect":
-                api.ending.clear()
-    assert set(api.seen) == {replicas}
-    assert settle(operator, wanted, replicas, replicas).is_done
-    assert set(api.seen) == {replicas}
+        story.play(action, value)
+    assert story.end().is_done
+    assert story.api.seen == sorted(story.api.seen)
+
+
+def test_a_wish_that_was_stored_before_the_autoscaler_grew_follows_first():
+    grown = WritersSeen(ownership=Ownership(replicas=8, owners=frozenset({"kcm"})))
+    step = next_handover(OPERATOR, 3, grown, is_scaled=True)
+    assert (step.step, step.main_replicas) == (Step.FOLLOW, None)
+    assert next_handover(OPERATOR, 8, grown, is_scaled=True).main_replicas == 8
+
+
+def test_a_number_that_somebody_has_written_is_carried_out_at_once():
+    """`replicas: 3` where an autoscaler had 8, or where somebody has scaled by hand."""
+    grown = WritersSeen(ownership=Ownership(replicas=8, owners=frozenset({"kubectl"})))
+    assert next_handover(OPERATOR, 3, grown).main_replicas == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "owner", "wanted"),
+    [
+        ({"replicas": 4}, "kubectl", True),
+        ({"replicas": 4}, MAIN_MANAGER, False),
+        ({}, "kubectl", False),
+    ],
+)
+def test_the_same_number_by_somebody_else_is_written_again(spec, owner, wanted):
+    entry = {"manager": owner, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    observed = {"metadata": {"managedFields": [entry]}, "spec": {"replicas": 4}}
+    assert is_unowned({"spec": spec}, observed) is wanted
 
 
 def test_the_model_has_the_dip_that_the_steps_avoid():
@@ -147,4 +206,5 @@ def test_a_pod_of_the_gateway_is_left_alone_only_while_the_server_sleeps():
     woken = WritersSeen(ownership=Ownership(replicas=1, owners=frozenset({GATEWAY_MANAGER})))
     left = next_handover(HPA, 0, woken, is_asleep=True)
     assert (left.step, left.main_replicas) == (Step.WOKEN, None)
-    assert next_handover(HPA, 0, woken).step is Step.TAKE
+    taken = next_handover(HPA, 0, woken)
+    assert (taken.step, taken.main_replicas) == (Step.OWN, 0)

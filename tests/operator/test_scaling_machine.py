@@ -99,7 +99,9 @@ class World:
             assert self.since(self.begun[0]) >= START + (SETTLE if is_new else 0)
             self.slice_since = None
         had_pods = self.api.replicas > 0
-        self.operator.work(effects.engine, effects.replicas, is_asleep=effects.is_asleep)
+        self.operator.work(
+            effects.engine, effects.replicas, is_asleep=effects.is_asleep, is_scaled=True
+        )
         if had_pods and self.api.replicas == 0:
             assert self.since(self.slice_since) >= SETTLE
         self.run_pods()

@@ -72,9 +72,9 @@ class Operator:
     def __init__(self, api):
         self.api = api
 
-    def work(self, wanted, desired, *, looked=None, most_writes=9, is_asleep=False):
+    def work(self, wanted, desired, *, looked=None, most_writes=9, **more):
         version, seen = looked or self.api.look()
-        step = next_handover(wanted, desired, seen, is_asleep=is_asleep)
+        step = next_handover(wanted, desired, seen, **more)
         for write in list(self.writes(step, seen, version))[:most_writes]:
             write()
         return step

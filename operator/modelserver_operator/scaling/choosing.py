@@ -45,9 +45,20 @@ def awake_decision(scene: Scene) -> Decision:
         # Its own bounds are told to it; what it is at is what there is, and zero is our own doing.
         live = max(1, sight.ownership.replicas)
         return Decision(desired=live, reason=scene.wish.choice.engine)
+    if sight.ownership.replicas > 0 and not sight.ownership.is_ours:
+        return _followed(scene)
     if sight.readings is None or sight.ready == 0:
         return _held(scene)
     return _by_demand(scene)
+
+
+def _followed(scene: Scene) -> Decision:
+    """Somebody else has scaled: that is where the operator begins, and it lowers nothing."""
+    live = scene.sight.ownership.replicas
+    desired = max(live, scene.current, scene.awake.least)
+    delay = scene.wish.scaling.scale_down_delay_seconds
+    noted = window.noted(scene.before.window, desired, now=scene.sight.now, delay_seconds=delay)
+    return Decision(desired=desired, reason="takes over", window=noted)
 
 
 def _held(scene: Scene) -> Decision:

@@ -32,7 +32,9 @@ class ScalingEffects:
         During a run both revisions have an autoscaler of their own.
         """
         desired = floor or self.replicas
-        return next_handover(self.engine, desired, seen, is_asleep=self.is_asleep)
+        return next_handover(
+            self.engine, desired, seen, is_asleep=self.is_asleep, is_scaled=floor == 0
+        )
 
 
 def effects_of(status: ScalingStatus) -> ScalingEffects:

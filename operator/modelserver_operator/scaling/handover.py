@@ -4,8 +4,8 @@ A field that its only owner leaves out of an apply falls back to the API's defau
 
     giving   a second manager applies the number that is there → the main apply leaves it out →
              the autoscaler is made, and takes the field with its first write
-    taking   the autoscaler goes, with all that it has made → the main apply carries the number
-             that is there → from the next look on, the operator's own
+    taking   the autoscaler goes, with all that it has made → the operator's stored wish follows the
+             number that is there → the main apply carries that wish
     passing  from one autoscaler to another: the first goes, the second is made; nobody writes in
              between, and the number stays
 
@@ -73,7 +73,7 @@ class Step(StrEnum):
     CREATE = "Create"
     DELEGATED = "Delegated"
     REMOVE = "Remove"
-    TAKE = "Take"
+    FOLLOW = "Follow"
     WOKEN = "Woken"
 
 
@@ -112,12 +112,18 @@ def _owners(fields: Iterable[Manifest]) -> Iterable[str]:
 
 
 def next_handover(
-    wanted: ScalingEngine, desired: int, seen: WritersSeen, *, is_asleep: bool = False
+    wanted: ScalingEngine,
+    desired: int,
+    seen: WritersSeen,
+    *,
+    is_asleep: bool = False,
+    is_scaled: bool = False,
 ) -> Handover:
     """`desired` is the operator's own wish, 0 where there shall be no pod.
 
     While a server `is_asleep`, the pod that its gateway has asked for is left alone until the
-    status says so, too.
+    status says so, too. `is_scaled` is whether `desired` follows what there is (`machine`), and not
+    a number that somebody has written.
     """
     if seen.ownership is None:
         return Handover(step=Step.OWN, main_replicas=desired, autoscaler=None)
@@ -125,7 +131,15 @@ def next_handover(
         return Handover(step=Step.WOKEN, main_replicas=None, message="the gateway asks for a pod")
     if wanted in {ScalingEngine.HPA, ScalingEngine.KEDA} and desired > 0:
         return _given(wanted, seen.ownership, seen.autoscalers)
-    return _taken(desired, seen.ownership, seen.autoscalers)
+    return _taken(desired, seen.ownership, seen.autoscalers, is_scaled=is_scaled)
+
+
+def is_unowned(desired: Manifest, observed: Manifest) -> bool:
+    """Whether the main apply is to carry a number that is not the operator's yet.
+
+    Then it must be written, even where nothing differs: somebody has written the same number.
+    """
+    return "replicas" in desired["spec"] and not ownership_of(observed).is_ours
 
 
 def _given(
@@ -150,14 +164,20 @@ def _given(
     return Handover(step=Step.DELEGATED, main_replicas=None, autoscaler=wanted)
 
 
-def _taken(desired: int, ownership: Ownership, there: frozenset[ScalingEngine]) -> Handover:
+def _taken(
+    desired: int,
+    ownership: Ownership,
+    there: frozenset[ScalingEngine],
+    *,
+    is_scaled: bool = False,
+) -> Handover:
     live = ownership.replicas
     if there:
         kept = live if ownership.is_ours else None
         return Handover(step=Step.REMOVE, main_replicas=kept, message=_going(there))
-    if not ownership.is_ours:
-        message = "the operator takes spec.replicas over as it is"
-        return Handover(step=Step.TAKE, main_replicas=live, message=message)
+    if is_scaled and 0 < desired < live and not ownership.is_ours:
+        message = f"the operator takes {live} pods over, and has noted {desired} so far"
+        return Handover(step=Step.FOLLOW, main_replicas=None, message=message)
     return Handover(step=Step.OWN, main_replicas=desired)
 
 
