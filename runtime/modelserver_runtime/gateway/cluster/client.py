@@ -9,7 +9,7 @@ the kubelet renews in place, are then read each time.
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class ApiClient:
     async def patch(self, target: str, body: Any) -> Any:
         return await self._ask("PATCH", target, orjson.dumps(body))
 
-    async def lines(self, target: str, silence_seconds: float) -> AsyncIterator[bytes]:
+    async def lines(self, target: str, silence_seconds: float) -> AsyncGenerator[bytes]:
         """Of an answer that does not end; a connection that says nothing for so long is dead."""
         async with self._answer("GET", target, b"") as connection:
             rest = b""

@@ -6,6 +6,8 @@ from modelserver_runtime.gateway.cluster.directory import ServedModel
 
 # Whoever came between wrote for one of a handful of reasons; each time it is looked at again.
 _TRIES = 5
+# By which the operator knows a wake-up.
+_MANAGER = "modelserver-gateway"
 
 
 class Waker:
@@ -31,5 +33,5 @@ class Waker:
             return False
         version = scale["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": 1}}
-        await self._client.patch(target, body)
+        await self._client.patch(f"{target}?fieldManager={_MANAGER}", body)
         return True

@@ -6,6 +6,7 @@ list (pages) ─▶ replace ─▶ watch ─▶ events ─┬─ its end, or sil
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -101,8 +102,9 @@ class Watch:
             resourceVersion=self._version,
             timeoutSeconds=str(_WATCH_SECONDS + random.randrange(60)),  # noqa: S311  spreads load
         )
-        async for line in self._client.lines(target, _SILENCE_SECONDS):
-            self._take(orjson.loads(line))
+        async with contextlib.aclosing(self._client.lines(target, _SILENCE_SECONDS)) as lines:
+            async for line in lines:
+                self._take(orjson.loads(line))
 
     def _take(self, event: Mapping[str, Any]) -> None:
         kind, item = event["type"], event["object"]
