@@ -56,11 +56,11 @@ class Story:
     `desired` is what the operator has stored, which follows the number that somebody else writes.
     """
 
-    def __init__(self, replicas):
+    def __init__(self, replicas, engine):
         self.api = Api()
         self.operator = Operator(self.api)
-        self.wanted, self.desired, self.demand = OPERATOR, replicas, replicas
-        self.operator.work(self.wanted, replicas)
+        self.wanted, self.desired, self.demand = engine, replicas, replicas
+        settle(self.operator, engine, replicas, replicas)
         self.looked = self.api.look()
 
     def play(self, action, value):
@@ -97,9 +97,15 @@ class Story:
         return step
 
 
-@given(replicas=st.integers(2, 9), actions=st.lists(ACTIONS, max_size=40))
-def test_whatever_is_wished_for_in_whatever_order_no_number_is_below_what_it_was(replicas, actions):
-    story = Story(replicas)
+@given(
+    replicas=st.integers(2, 9),
+    engine=st.sampled_from([OPERATOR, HPA, KEDA]),
+    actions=st.lists(ACTIONS, max_size=40),
+)
+def test_whatever_is_wished_for_in_whatever_order_no_number_is_below_what_it_was(
+    replicas, engine, actions
+):
+    story = Story(replicas, engine)
     for action, value in actions:
         story.play(action, value)
     assert story.end().is_done
