@@ -1,0 +1,131 @@
+"""The gateway of a cluster as a process: what it says without an API, with one, and at its end."""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+
+import httpx
+import pytest
+
+from support.runtime_process import runtime_process
+from support.web import Upstream, serving, until
+
+pytestmark = pytest.mark.slow  # starts processes
+
+LISTENING = "Listening on (http://[^;]+); administration on (http://.+)"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        return made.getsockname()[1]
+
+
+class Api:
+    """An API server with what a test puts there; its watches stay open and silent."""
+
+    def __init__(self):
+        self.status = 200
+        self.lists = {"modelservers": [], "endpointslices": []}
+
+    async def __call__(self, scope, receive, send):
+        kind = scope["path"].rpartition("/")[2]
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        if self.status == 200 and b"watch=true" in scope["query_string"]:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        document = {"metadata": {"resourceVersion": "7"}, "message": "modelservers is forbidden"}
+        body = json.dumps(document | {"items": self.lists[kind]}).encode()
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+async def pod():
+    upstream = Upstream("pod")
+    async with serving(upstream) as url:
+        upstream.port = int(url.rpartition(":")[2])
+        yield upstream
+
+
+@pytest.fixture
+async def api():
+    made = Api()
+    async with serving(made) as url:
+        made.url = url
+        yield made
+
+
+def has(api, pod, holder_port):
+    metadata = {"namespace": "models", "name": "chat"}
+    labels = {
+        "modelserver.dev/server": "chat",
+        "kubernetes.io/service-name": "chat",
+        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+    }
+    status = {"servingRevision": "abc", "scaling": {"holderPort": holder_port}}
+    api.lists["modelservers"] = [{"metadata": metadata, "spec": {}, "status": status}]
+    api.lists["endpointslices"] = [
+        {
+            "metadata": metadata | {"labels": labels},
+            "ports": [{"name": "http", "port": pod.port}],
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+        }
+    ]
+
+
+async def test_it_says_what_it_lacks_then_serves_and_ends_when_told(api, pod):
+    api.status = 403
+    port = free_port()
+    arguments = ("--cluster", "--port", "0", "--admin-port", "0", "--kubernetes-url", api.url)
+    files = ("--kubernetes-token-file", "/dev/null", "--lame-duck-seconds", "0")
+    with runtime_process("modelserver_runtime", "gateway", *arguments, *files) as process:
+        line = await asyncio.to_thread(process.wait_for_line, "Listening on")
+        front, admin = re.search(LISTENING, line).groups()
+        async with httpx.AsyncClient(timeout=60) as client:
+            await _until_reason(client, admin, "forbidden")
+            has(api, pod, port)
+            api.status = 200
+            await _until_ready(client, admin)
+            body = {"model": "chat"}
+            answer = await client.post(f"{front}/v1/chat/completions", json=body)
+            assert answer.json() == {"from": "pod"}
+            answer = await client.get(f"http://127.0.0.1:{port}/anything")
+            assert answer.json() == {"from": "pod"}
+            metrics = (await client.get(f"{admin}/metrics")).text
+            assert 'modelserver_gateway_models{state="ready"} 1.0' in metrics
+        process.process.send_signal(signal.SIGTERM)
+        await until(lambda: process.process.poll() is not None)
+        assert process.process.poll() == 0, process.output
+
+
+async def _until_reason(client, admin, words):
+    async def look():
+        answer = await client.get(f"{admin}/readyz")
+        return answer.status_code == 503 and words in answer.json()["reason"]
+
+    await _until(look)
+
+
+async def _until_ready(client, admin):
+    async def look():
+        return (await client.get(f"{admin}/readyz")).status_code == 200
+
+    await _until(look)
+
+
+async def _until(look):
+    for _ in range(1200):
+        if await look():
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("not within two minutes")
+
+
+@pytest.mark.parametrize("arguments", [("--cluster", "--route", "route.json")])
+def test_a_route_and_a_cluster_together_are_refused(arguments):
+    with runtime_process("modelserver_runtime", "gateway", *arguments) as process:
+        assert process.process.wait(120) == 2
+        assert "--route and --cluster" in process.output
