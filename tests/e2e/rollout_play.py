@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 
 from devcluster.demo.kubectl import documents
+from modelserver_operator.cluster.readings import model_answer
+from support.marked_model import PORT
 from support.marked_traffic import MarkedTraffic, marked_traffic
 from support.waiting import wait_until
 
@@ -196,6 +198,13 @@ class Play:
                          if c.startswith(("Pod/", "Deployment/")) and revision in c],
             timeout=PATIENCE, what=f"{self.name}: pods of {revision} are gone", interval=1,
         )  # fmt: skip
+
+    def requests_of(self, revision):
+        """That its pods say to have answered."""
+        pods = self.servers.get("pods", "-l", f"modelserver.dev/revision={revision}")["items"]
+        addresses = [pod["status"]["podIP"] for pod in pods]
+        answers = [httpx.get(f"http://{one}:{PORT}/metrics", timeout=10) for one in addresses]
+        return sum(model_answer(answer.content).tally.requests for answer in answers)
 
     def states(self):
         """Of the run to the new revision, in their order."""

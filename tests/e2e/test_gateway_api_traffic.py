@@ -5,6 +5,7 @@ what they see with what the operator tells. Play and judgement are those of the 
 """
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -26,6 +27,7 @@ STEPS = [
     {"weightPercent": 100, "holdSeconds": 2},
 ]
 CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
+COPIED_PERCENT = 20
 HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
 
 
@@ -122,6 +124,27 @@ def test_a_canary_that_fails_every_tenth_request_is_rolled_back(a_play, public, 
     require_rolled_back(play, record, "ErrorRate")
     assert {answer.status for answer in play.traffic.failures()} == {500}
     require_unnoticed(play, record, but_of=play.new)
+
+
+def test_copies_are_as_many_as_asked_for_and_answer_no_client(a_play, public, record):
+    """Nobody compares them, so that a person must say that it goes on."""
+    play = a_play("copied", entrance=public)
+    shadow = {"percent": COPIED_PERCENT, "holdSeconds": 0}
+    with play.on_stage({**CANARY, "shadow": shadow}):
+        play.change(MARKER="second")
+        play.until(lambda one: one.run.get("holding"), "holding")
+        assert "copies are not compared" in play.last.run["holding"]["message"]
+        wait_until(lambda: play.requests_of(play.new), timeout=PATIENCE, what="the first copy")
+        copies, asked = play.requests_of(play.new), len(play.traffic.answers)
+        play.traffic.wait_for_answers(300)
+        copies, asked = play.requests_of(play.new) - copies, len(play.traffic.answers) - asked
+        assert set(play.traffic.revisions()) == {play.old}
+        play.command("promote-step")
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+    require_share(play, record, COPIED_PERCENT, Counter({play.new: copies, "": asked - copies}))
+    require_unnoticed(play, record)
+    assert play.last.status["servingRevision"] == play.new
 
 
 def test_no_traffic_moves_until_the_gateway_lets_the_route_in(a_play, gateways, record):
