@@ -7,7 +7,7 @@ own. They are played side by side; the tests look at what was seen.
 import itertools
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -62,14 +62,14 @@ def perform(module_servers, watch):
 
 @pytest.fixture(scope="module")
 def plays(request, perform, marked):
-    """Of all scenarios that are asked for and want the operator alive, side by side."""
+    """Futures of all scenarios that are asked for and may be played side by side."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = {}
         for scenario in scenarios_of(request.session.items):
             is_real = scenario is of_real_runtime
             spec = request.getfixturevalue("real") if is_real else marked
             futures[scenario] = pool.submit(perform, scenario, spec)
-        yield lambda scenario: futures[scenario].result()[0]
+        yield futures
 
 
 def scenarios_of(items):
@@ -79,7 +79,7 @@ def scenarios_of(items):
 
 @pytest.fixture
 def play(request, plays):
-    return plays(request.param)
+    return plays[request.param].result()[0]
 
 
 def played(*scenarios):
@@ -173,11 +173,8 @@ def live_view(kubectl, namespace):
     return lambda name: terminal([*program, name, *places], os.environ)
 
 
-def test_the_live_view_follows_a_rollout_to_its_end(
-    request, plays, perform, marked, live_view, record
-):
-    for scenario in scenarios_of(request.session.items):
-        plays(scenario)  # this one has a moment to be seen at each of its steps
+def test_the_live_view_follows_a_rollout_to_its_end(plays, perform, marked, live_view, record):
+    wait(plays.values())  # the view is to keep up with each step
     play, (code, written) = perform(watched, marked, live_view)
     require_unnoticed(play, record)
     assert code == INTERRUPTED
@@ -186,11 +183,8 @@ def test_the_live_view_follows_a_rollout_to_its_end(
     assert play.new in written
 
 
-def test_a_canary_ends_well_though_the_operator_is_killed(
-    request, plays, perform, marked, kubectl, record
-):
-    for scenario in scenarios_of(request.session.items):
-        plays(scenario)  # they want the operator alive
+def test_a_canary_ends_well_though_the_operator_is_killed(plays, perform, marked, kubectl, record):
+    wait(plays.values())  # they want the operator alive
     play, killed = perform(bereft, marked, kubectl)
     assert killed, "no operator process is visible"
     require_unnoticed(play, record)
