@@ -9,7 +9,7 @@ import os
 import signal
 
 from e2e.rollout_play import PATIENCE
-from e2e.test_traffic import operator_pids
+from e2e.stage import operator_pids
 
 MOST_HELD = 1200  # below what two routers hold, also where one gets more than the other
 ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}

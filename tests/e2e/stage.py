@@ -1,9 +1,11 @@
 """What rollouts are played on: ModelServers of one namespace of a real cluster."""
 
 import json
+from pathlib import Path
 
 import yaml
 
+from devcluster.demo import install
 from e2e.rollout_play import PROGRAM, STAND_IN
 from support.waiting import wait_until
 
@@ -110,3 +112,23 @@ def stand_in(servers, images):
         "replicas": 2,
         "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
     }
+
+
+def operator_pids(kubectl):
+    """Host processes of the operator's pods, found by the pods' uids in their cgroups."""
+    pods = kubectl.get(
+        "-n", install.NAMESPACE, "pods", "-l", "app.kubernetes.io/name=modelserver-operator"
+    )
+    uids = [pod["metadata"]["uid"] for pod in pods["items"]]
+    return [
+        int(process.name) for process in Path("/proc").glob("[0-9]*") if is_operator(process, uids)
+    ]
+
+
+def is_operator(process, uids):
+    try:
+        cgroup = (process / "cgroup").read_text()
+        command = (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"modelserver-operator" in command and any(uid in cgroup for uid in uids)

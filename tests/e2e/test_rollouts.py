@@ -28,7 +28,7 @@ from e2e.rollout_scenarios import (
     watched,
 )
 from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
-from e2e.test_traffic import operator_pids
+from e2e.stage import operator_pids
 from support.terminal import terminal
 from support.waiting import wait_until
 
