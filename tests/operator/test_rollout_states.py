@@ -170,6 +170,10 @@ def refused(world):
     world.refusal = "the host is taken"
 
 
+def unanswered(world):
+    world.unanswered = "no answer of Gateway gateways/public"
+
+
 def no_metrics(world):
     world.metrics_unavailable = "no router answers"
 
@@ -183,6 +187,7 @@ WAITS = [
     (no_room, Phase.PREPARING, "NoCapacity", "0/3 nodes are available"),
     (no_router, Phase.PREPARING, "RouterNotReady", "0 of 2 are"),
     (refused, Phase.STEPPING, "RouteNotAccepted", "the host is taken"),
+    (unanswered, Phase.STEPPING, "RouteNotConfirmed", "no answer of Gateway gateways/public"),
     (no_metrics, Phase.ANALYZING, "MetricsUnavailable", "no router answers"),
     (no_stable_pods, Phase.ANALYZING, "StableNotReady", A),
 ]
