@@ -12,6 +12,7 @@ import pytest
 from devcluster.demo.clusters import devcluster
 from devcluster.envoy_gateway import GATEWAY_CLASS
 from e2e.rollout_play import PATIENCE, Play
+from e2e.rollout_scenarios import CANARY, STEPS, failing, healthy
 from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
 from support.waiting import wait_until
 
@@ -20,15 +21,7 @@ pytestmark = pytest.mark.dataplane
 GATEWAYS = "modelserver-e2e-gateways"  # a namespace of its own, as platform teams have it
 EVERYBODY, OWN_NAMESPACE = "All", "Same"
 
-ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}
-STEPS = [
-    {"weightPercent": 10, "holdSeconds": 8},
-    {"weightPercent": 50, "holdSeconds": 4},
-    {"weightPercent": 100, "holdSeconds": 2},
-]
-CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
 COPIED_PERCENT = 20
-HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
 
 
 def a_gateway(name, namespaces):
@@ -101,10 +94,7 @@ def a_play(module_servers, watch, marked, gateways):
 
 def test_a_healthy_canary_takes_over_by_weights_of_an_http_route(a_play, public, record):
     play = a_play("routed", entrance=public)
-    with play.on_stage(CANARY):
-        play.change(MARKER="second")
-        play.until_phase("Succeeded")
-        play.until_gone(play.old)
+    healthy(play)
     require_unnoticed(play, record)
     record("seconds_to_succeeded", play.seconds_of("Succeeded"))
     assert play.last.status["servingRevision"] == play.new
@@ -117,10 +107,7 @@ def test_a_healthy_canary_takes_over_by_weights_of_an_http_route(a_play, public,
 
 def test_a_canary_that_fails_every_tenth_request_is_rolled_back(a_play, public, record):
     play = a_play("failing-routed", entrance=public)
-    with play.on_stage({**CANARY, "steps": HELD}):
-        play.change(FAIL_EVERY="10")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
+    failing(play)
     require_rolled_back(play, record, "ErrorRate")
     assert {answer.status for answer in play.traffic.failures()} == {500}
     require_unnoticed(play, record, but_of=play.new)
