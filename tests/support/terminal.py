@@ -44,8 +44,10 @@ def terminal(command, environment):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     environment = {**environment, "TERM": "xterm-256color"}
+    # What a shell started in the background ignores SIGINT, and so would all that it starts.
+    hearing = ["env", "--default-signal=INT", *command]
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        hearing, stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
         start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
