@@ -129,10 +129,11 @@ class Play:
         self.servers.delete(self.name)
 
     def _clients(self, most_at_once):
-        url = self._way_in(self.entrance or self.servers.url(self.name), self.host)
+        url = self.way_in(self.entrance or self.servers.url(self.name), self.host)
         return marked_traffic(url, self.name, most_at_once, host=self.host)
 
-    def _way_in(self, entrance, host):
+    def way_in(self, entrance, host):
+        """Where clients of that host are answered; returns when they are."""
         url = f"{entrance}{ASKED}"
         if host:
             wait_until(lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host}")
@@ -140,7 +141,7 @@ class Play:
 
     def move_clients(self, entrance, host):
         """From now on they ask there."""
-        url = self._way_in(entrance, host)
+        url = self.way_in(entrance, host)
         self.traffic.host, self.traffic.url = host, url  # who has the host already may ask either
 
     def change(self, **env):

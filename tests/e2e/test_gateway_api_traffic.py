@@ -7,13 +7,17 @@ what they see with what the operator tells. Play and judgement are those of the 
 import json
 from collections import Counter
 
+import httpx
 import pytest
 
 from devcluster.demo.clusters import devcluster
 from devcluster.envoy_gateway import GATEWAY_CLASS
-from e2e.rollout_play import PATIENCE, Play
-from e2e.rollout_scenarios import CANARY, STEPS, failing, healthy
+from e2e.rollout_play import ASKED, PATIENCE, Play
+from e2e.rollout_scenarios import CANARY, HELD, STEPS, failing, healthy
 from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
+from modelserver_operator.apis.v1alpha1 import parse_model_server
+from modelserver_operator.resources.gateway_api import make_http_routes
+from support.routes import a_route, an_experiment
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.dataplane
@@ -132,6 +136,51 @@ def test_copies_are_as_many_as_asked_for_and_answer_no_client(a_play, public, re
     require_share(play, record, COPIED_PERCENT, Counter({play.new: copies, "": asked - copies}))
     require_unnoticed(play, record)
     assert play.last.status["servingRevision"] == play.new
+
+
+WHO_GETS_IT = {
+    "of a header": ({"x-track": "beta"}, True),
+    "of another value": ({"x-track": "alpha"}, False),
+    "of a cookie among others": ({"cookie": "a=1; group=a.b c; z=26"}, True),
+    "of a cookie with a longer value": ({"cookie": "group=a.b cd"}, False),
+    "of a cookie with a longer name": ({"cookie": "subgroup=a.b c"}, False),
+    "of a value that only a pattern takes for it": ({"cookie": "group=aXb c"}, False),
+    "of nobody": ({}, False),
+}
+
+
+def test_experiments_are_asked_by_header_and_cookie(a_play, public, module_servers):
+    """By a route beside the operator's own, with the rules that it writes."""
+    play = a_play("tried", entrance=public)
+    with play.on_stage({**CANARY, "steps": HELD}):
+        play.change(MARKER="second")
+        play.until_phase("Analyzing")
+        server = parse_model_server(module_servers.get("modelserver", "tried"))
+        route = a_route(
+            stable=play.old,
+            revisions=(play.old, play.new),
+            weights={play.old: 100},
+            experiments=(
+                an_experiment("beta", play.new, header={"name": "X-Track", "value": "beta"}),
+                an_experiment("group", play.new, cookie={"name": "group", "value": "a.b c"}),
+            ),
+            hosts=("experiments.example.com",),
+            gateways=(f"{GATEWAYS}/public",),
+        )
+        manifest, _ = make_http_routes(server, route)
+        manifest["metadata"] = {"name": "experiments"}
+        module_servers.run("apply", "-f", "-", stdin=json.dumps(manifest))
+        play.way_in(public, "experiments.example.com")
+        for case, (headers, is_tried) in WHO_GETS_IT.items():
+            made_by = who_answers(public, {"host": "experiments.example.com", **headers})
+            assert made_by == (play.new if is_tried else play.old), case
+    module_servers.run("delete", "httproute", "experiments")
+
+
+def who_answers(entrance, headers):
+    body = {"messages": [{"role": "user", "content": "who"}]}
+    answer = httpx.post(f"{entrance}{ASKED}", json=body, headers=headers, timeout=PATIENCE)
+    return answer.headers["x-model-revision"]
 
 
 def test_no_traffic_moves_until_the_gateway_lets_the_route_in(a_play, gateways, record):
