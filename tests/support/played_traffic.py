@@ -77,12 +77,13 @@ class PlayedPod:
     pod: Pod
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     counted: dict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
+    tried: dict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
     copies: list[float] = field(default_factory=lambda: [0.0] * 4)
     route: dict[str, Any] = field(default_factory=dict)
 
 
 class Traffic:
-    """`requests` come to a router between two looks at it.
+    """`requests` come to a router between two looks at it, and as many for each experiment.
 
     `silent` are servers whose pods answer nobody; the routers of `deaf` ones keep the route that
     they have; nobody asks anything of `idle` ones. `preflight_failures` is how many of ten cases of
@@ -198,6 +199,9 @@ class Traffic:
         for revision, weight in played.route["weights"].items():
             behaviour = self.behaviours.get(revision, Behaviour())
             played.counted[revision].add(self.requests * weight / 100, behaviour)
+        for experiment in played.route.get("experiments", []):
+            behaviour = self.behaviours.get(experiment["revision"], Behaviour())
+            played.tried[experiment["name"]].add(self.requests, behaviour)
         if mirror := played.route.get("mirror"):
             copies = self.requests * mirror["percent"] / 100
             behaviour = self.behaviours.get(mirror["revision"], Behaviour())
@@ -215,7 +219,7 @@ class Traffic:
             "routeProblem": "",
             "edgesSeconds": EDGES_SECONDS,
             "revisions": {name: one.as_json() for name, one in played.counted.items()},
-            "experiments": {},
+            "experiments": {name: one.as_json() for name, one in played.tried.items()},
             "shadow": copies,
         }
 

@@ -15,12 +15,12 @@ from modelserver_operator.apis.traffic import Experiment, Traffic, Variant
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import deployment_of, stored_revisions
-from modelserver_operator.plan.resolving import Target, known_revision, pinned_revision
+from modelserver_operator.plan.resolving import Target
 from modelserver_operator.plan.values import Observed, PlannedExperiment
 from modelserver_operator.plan.wishes import choice_of
 from modelserver_operator.resources.digest import canonical_json
 from modelserver_operator.resources.overlay import overlaid
-from modelserver_operator.resources.revision import Revision, ServedSpec
+from modelserver_operator.resources.revision import Pins, Revision, ServedSpec, needs_runtime_image
 from modelserver_operator.resources.route import RoutedExperiment
 from modelserver_operator.resources.router_choice import experiment_problem
 
@@ -101,33 +101,31 @@ class _Finder:
         return Tried(experiment=experiment, reason="UnknownRevision", problem=problem)
 
     def _of_variant(self, experiment: Experiment, variant: Variant) -> Tried:
+        base = self._base()
+        if base is None:
+            problem = "it begins when the revision is known that it differs from"
+            return Tried(experiment=experiment, reason="Resolving", problem=problem)
         try:
-            served = served_variant(ServedSpec.of(self.server.spec), variant)
+            revision = revised(base, variant, self.config)
         except ValidationError as failure:
             said = failure.errors(include_url=False, include_input=False)[0]["msg"]
-            problem = f"the variant does not fit the spec: {said.removeprefix('Value error, ')}"
-            return Tried(experiment=experiment, reason="InvalidVariant", problem=problem)
-        if served.model.is_file and not self.config.allow_file_models:
             problem = (
-                f"this operator does not allow models in the runtime's image, as {served.model.uri}"
+                f"the variant does not fit revision {base.name}, over which it is laid:"
+                f" {said.removeprefix('Value error, ')}"
+            )
+            return Tried(experiment=experiment, reason="InvalidVariant", problem=problem)
+        if revision.served.model.is_file and not self.config.allow_file_models:
+            problem = (
+                f"{revision.served.model.uri} is a folder inside the runtime's image, which this"
+                " operator does not allow"
             )
             return Tried(experiment=experiment, reason="FileModelsNotAllowed", problem=problem)
-        revision = known_revision(self.server, served, self.observed, self.config)
-        if revision is None and (commit := self._commit(served, variant)) is not None:
-            revision = pinned_revision(served, self.config, commit=commit)
-        if revision is None:
-            problem = "it begins when it is known which commit the model of the spec is"
-            return Tried(experiment=experiment, reason="Resolving", problem=problem)
         return Tried(experiment=experiment, revision=revision)
 
-    def _commit(self, served: ServedSpec, variant: Variant) -> str | None:
-        """A variant of the same model has the same weights; None while they are not known."""
-        overlay = variant.model
-        if not served.model.is_from_hub:
-            return ""
-        if overlay is not None and overlay.revision is not None:
-            return overlay.revision
-        return self.target.revision.commit if self.target.revision is not None else None
+    def _base(self) -> Revision | None:
+        """What serves; what the spec asks for takes its place when it serves."""
+        serving = stored_revisions(self.observed).get(self.server.status.serving_revision)
+        return serving or self.target.revision
 
     def _forbidden(self, experiment: Experiment, revision: Revision) -> tuple[str, str]:
         status = self.server.status
@@ -142,13 +140,21 @@ class _Finder:
         return experiment_problem(choice_of(self.server, self.observed), experiment)
 
 
-def served_variant(served: ServedSpec, variant: Variant) -> ServedSpec:
+def revised(base: Revision, variant: Variant, config: OperatorConfig) -> Revision:
     """Raises ValidationError where the two do not fit together."""
-    base = served.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    merged = overlaid(base, _overlay(variant))
+    spec = base.served.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    merged = overlaid(spec, _overlay(variant))
     if variant.resources is not None:
         merged["resources"] = variant.resources.model_dump(mode="json", by_alias=True)
-    return ServedSpec.model_validate_json(canonical_json(merged))
+    served = ServedSpec.model_validate_json(canonical_json(merged))
+    commit = variant.model.revision if variant.model is not None else None
+    image, hub = base.pins.runtime_image, base.pins.hub_endpoint
+    pins = Pins(
+        runtime_image=(image or config.runtime_image) if needs_runtime_image(served) else "",
+        hub_endpoint=(hub or config.hub_endpoint) if served.is_fetched else "",
+        commit=(commit or base.commit) if served.model.is_from_hub else "",
+    )
+    return Revision(served=served, pins=pins)
 
 
 def _overlay(variant: Variant) -> dict[str, Any]:
