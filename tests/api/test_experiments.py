@@ -76,7 +76,9 @@ def test_one_comes_is_counted_beside_stable_and_goes(play, operator):
 
 def test_one_without_ready_pods_changes_nothing_for_anybody(play):
     stable = play.begin({"strategy": "Rolling"})
-    play.stage.direct(pod_outcomes.CRASHING, server="chat")
+    play.stage.direct(pod_outcomes.exiting(1, message="no such flag"), server="chat")
+    play.stage.direct(play.stage.traffic.outcome, server="chat", revision=stable)
+    play.until(lambda _: play.condition("Serving")[0] == "True", "stable as before")
     try_out(play, by_header(variant=LONGER))
     play.until(lambda status: experiment(status).get("reason") == "PodsNotReady", "what it lacks")
     assert play.condition("ExperimentsRunning") == ("False", "Waiting")

@@ -217,7 +217,13 @@ def serving(spec: Manifest | None = None, **traffic: Any) -> ExperimentWorld:
     given = {"model": {"uri": "pvc://models"}, "replicas": 2, **(spec or {})}
     if traffic:
         given["traffic"] = traffic
-    return copy.deepcopy(_settled(json.dumps(given)))
+    base = _settled(json.dumps(given))
+    return ExperimentWorld(
+        copy.deepcopy(base.manifest),
+        children=copy.deepcopy(base.children),
+        now=base.now,
+        _uids=len(base.children),
+    )
 
 
 @cache
