@@ -5,7 +5,7 @@ second of its own: a healthy canary, one that fails, one that is slow, one that 
 a swap, and a model that really generates. Figures: requests that failed though stable would have
 answered them, how soon bad canaries were found, and how exactly traffic was divided. Writes
 bench/results/rollout_traffic.json and two pictures to docs/images. The scenarios and the rig are
-those of the tests (tests/e2e/rollout_scenarios.py).
+those of the tests (tests/e2e/rollout_scenarios.py); so is the cluster, where one is up.
 """
 
 import argparse
@@ -21,14 +21,13 @@ from bench.rolling.story import story_of
 from bench.rolling.story_chart import chart
 from devcluster.catalog import KUBERNETES
 from devcluster.demo import install, model
-from devcluster.demo.clusters import DevelopmentCluster
 from devcluster.demo.kubectl import Kubectl
 
 sys.path.append(str(REPOSITORY / "tests"))
 
 from e2e import rollout_scenarios as scenarios
 from e2e.rollout_play import Play, Watch, watching
-from e2e.stage import Servers, fresh_namespace, stand_in
+from e2e.stage import Servers, borrowed_cluster, fresh_namespace, stand_in
 
 CLUSTER = "rollout-traffic"
 NAMESPACE = "modelserver-bench"
@@ -80,7 +79,7 @@ def main() -> int:
     if arguments.draw:
         _draw(json.loads((FOLDER / "rollout_traffic.json").read_text())["rounds"])
         return 0
-    with staged(keep=arguments.keep) as (servers, watch, specs):
+    with staged() as (servers, watch, specs):
         rounds = [played(name, servers, watch, specs) for name in PLAYED]
     result = result_of(rounds)
     print(result.write())
@@ -94,7 +93,6 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     parser.add_argument("--draw", action="store_true", help="only draw, from the result file")
     return parser
 
@@ -103,10 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def staged(*, keep: bool) -> Iterator[tuple[Servers, Watch, dict[str, Any]]]:
+def staged() -> Iterator[tuple[Servers, Watch, dict[str, Any]]]:
     """A cluster with the operator, and what the stand-in and the real model ask for."""
-    cluster = DevelopmentCluster(name=CLUSTER)
-    try:
+    with borrowed_cluster(CLUSTER) as cluster:
         kubectl = cluster.up()
         images = cluster.images()
         install.install(kubectl, operator_image=images.operator, runtime_image=images.runtime)
@@ -115,9 +112,7 @@ def staged(*, keep: bool) -> Iterator[tuple[Servers, Watch, dict[str, Any]]]:
         specs = {"stand_in": stand_in(servers, images), "real": _real(kubectl, images.runtime)}
         with watching(kubectl, NAMESPACE) as watch:
             yield servers, watch, specs
-    finally:
-        if not keep:
-            cluster.down()
+        kubectl.run("delete", "namespace", NAMESPACE, "--wait")
 
 
 def _real(kubectl: Kubectl, image: str) -> dict[str, Any]:

@@ -1,15 +1,10 @@
 """A real Kubernetes with the operator from the real manifests and both real images."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from devcluster.demo import install, model
-from devcluster.demo.clusters import DevelopmentCluster
 from e2e.rollout_play import watching
-from e2e.stage import Servers, fresh_namespace, stand_in
+from e2e.stage import Servers, borrowed_cluster, fresh_namespace, stand_in
 
 NAMESPACE = "modelserver-e2e"
 
@@ -21,20 +16,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(600))
 
 
-def is_running(name: str) -> bool:
-    command = [sys.executable, "-m", "devcluster", "status", "--name", name]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture(scope="session")
 def cluster():
-    """Stays up if it was up before; otherwise it is taken down at the end."""
-    name = os.environ.get("DEVCLUSTER_NAME", "dev")
-    found_running = is_running(name)
-    made = DevelopmentCluster(name=name)
-    yield made
-    if not found_running and not os.environ.get("KEEP_CLUSTER"):
-        made.down()
+    with borrowed_cluster("dev") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,38 @@
 """What rollouts are played on: ModelServers of one namespace of a real cluster."""
 
 import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from devcluster.demo import install
+from devcluster.demo.clusters import DevelopmentCluster
 from e2e.rollout_play import PROGRAM, STAND_IN
 from support.waiting import wait_until
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@contextmanager
+def borrowed_cluster(name):
+    """$DEVCLUSTER_NAME, or this. Stays up if it was up before; otherwise it is taken down."""
+    name = os.environ.get("DEVCLUSTER_NAME", name)
+    found_running = is_running(name)
+    made = DevelopmentCluster(name=name)
+    try:
+        yield made
+    finally:
+        if not found_running and not os.environ.get("KEEP_CLUSTER"):
+            made.down()
+
+
+def is_running(name):
+    command = [sys.executable, "-m", "devcluster", "status", "--name", name]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def fresh_namespace(kubectl, name):
