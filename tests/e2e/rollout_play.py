@@ -75,11 +75,16 @@ class Watch:
         return [one for one in list(self.seen) if one.server["metadata"]["name"] == name]
 
 
+# A connection that is begun before the node knows of the Service leads nowhere for minutes.
+FIRST_TRY = httpx.Timeout(10, connect=1)
+
+
 def is_answered(url, host):
-    """Whether a way leads to a model from there; a Gateway learns of it after it was said so."""
-    body = {"messages": [{"role": "user", "content": "first"}]}
+    """Whether a way leads to a model from there: node and Gateway learn of it after it was said."""
+    body = {"messages": [{"role": "user", "content": "first"}], "max_tokens": 1}
+    headers = {"host": host} if host else {}
     try:
-        return httpx.post(url, json=body, headers={"host": host}, timeout=10).is_success
+        return httpx.post(url, json=body, headers=headers, timeout=FIRST_TRY).is_success
     except httpx.HTTPError:
         return False
 
@@ -133,10 +138,11 @@ class Play:
         return marked_traffic(url, self.name, most_at_once, host=self.host)
 
     def way_in(self, entrance, host):
-        """Where clients of that host are answered; returns when they are."""
+        """Where clients are answered, of that host if one is given; returns when they are."""
         url = f"{entrance}{ASKED}"
-        if host:
-            wait_until(lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host}")
+        wait_until(
+            lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host or url}"
+        )
         return url
 
     def move_clients(self, entrance, host):
