@@ -429,6 +429,17 @@ def test_its_end_is_told_with_its_numbers():
     assert "40 requests, 0 errors, p50" in event.message
 
 
+def test_a_clock_that_is_set_back_keeps_no_pods():
+    world = running(by_header(variant=LONGER))
+    world.change(traffic={})
+    world.settle()
+    world.pass_time(-3600)
+    world.settle()
+    world.wait(11)
+    assert world.revisions() == {world.stable}
+    assert not world.has_router
+
+
 # -- crashes ---------------------------------------------------------------------------------------
 
 

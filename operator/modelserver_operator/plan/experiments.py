@@ -22,7 +22,7 @@ from modelserver_operator.resources.digest import canonical_json
 from modelserver_operator.resources.overlay import overlaid
 from modelserver_operator.resources.revision import Pins, Revision, ServedSpec, needs_runtime_image
 from modelserver_operator.resources.route import RoutedExperiment
-from modelserver_operator.resources.router_choice import experiment_problem
+from modelserver_operator.resources.router_choice import RouterChoice, experiment_problem
 
 _MOST_NAMED = 5  # revisions in a sentence
 
@@ -66,7 +66,13 @@ def experiments_of(
     traffic = server.spec.traffic or Traffic()
     if not traffic.experiments:
         return ()
-    finder = _Finder(server=server, target=target, observed=observed, config=config)
+    finder = _Finder(
+        server=server,
+        target=target,
+        known=stored_revisions(observed),
+        choice=choice_of(server, observed),
+        config=config,
+    )
     return tuple(finder.tried(one) for one in traffic.experiments)
 
 
@@ -74,7 +80,8 @@ def experiments_of(
 class _Finder:
     server: ModelServer
     target: Target
-    observed: Observed
+    known: Mapping[str, Revision]
+    choice: RouterChoice
     config: OperatorConfig
 
     def tried(self, experiment: Experiment) -> Tried:
@@ -87,9 +94,8 @@ class _Finder:
     def _found(self, experiment: Experiment) -> Tried:
         if experiment.variant is not None:
             return self._of_variant(experiment, experiment.variant)
-        stored = stored_revisions(self.observed)
-        if self.target.revision is not None:
-            stored[self.target.revision.name] = self.target.revision
+        target = self.target.revision
+        stored = {**self.known, **({target.name: target} if target is not None else {})}
         revision = stored.get(experiment.revision or "")
         if revision is not None:
             return Tried(experiment=experiment, revision=revision)
@@ -124,7 +130,7 @@ class _Finder:
 
     def _base(self) -> Revision | None:
         """What serves; what the spec asks for takes its place when it serves."""
-        serving = stored_revisions(self.observed).get(self.server.status.serving_revision)
+        serving = self.known.get(self.server.status.serving_revision)
         return serving or self.target.revision
 
     def _forbidden(self, experiment: Experiment, revision: Revision) -> tuple[str, str]:
@@ -137,7 +143,7 @@ class _Finder:
                 f"revision {revision.name} was rolled back ({failed.reason}); name another one, or"
                 " give the command retry"
             )
-        return experiment_problem(choice_of(self.server, self.observed), experiment)
+        return experiment_problem(self.choice, experiment)
 
 
 def revised(base: Revision, variant: Variant, config: OperatorConfig) -> Revision:
