@@ -4,7 +4,7 @@ import pytest
 
 from support import pod_outcomes
 from support.played_traffic import Behaviour
-from support.rollouts import ANALYSIS, Play, canary, intended_weights, phases
+from support.rollouts import ANALYSIS, canary, intended_weights, phases
 
 pytestmark = pytest.mark.rollouts
 
@@ -12,12 +12,6 @@ WRONG = Behaviour(error_percent=20)
 SLOW = Behaviour(slow_percent=60)
 GOLDEN = {"goldenSet": {"configMapRef": {"name": "golden", "key": "cases.jsonl"}}}
 HELD = canary(steps=[{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}])
-
-
-@pytest.fixture
-def play(servers, stage, operator):
-    """Of one server in a namespace of its own, watched by one operator."""
-    return Play(servers, stage)
 
 
 def written(operator, play):
@@ -340,6 +334,17 @@ def test_without_answers_it_waits_for_them(play, stage):
     assert play.run["weights"]["intended"] == 20
     stage.traffic.silent.discard("chat")
     play.until(lambda status: "holding" not in status["rollout"], "answers")
+    assert play.obey("promote-full", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
+@pytest.mark.parametrize("source", ["Prometheus", "Istio"])
+def test_without_a_prometheus_in_its_configuration_it_says_so(play, source):
+    play.begin(canary(analysis={**ANALYSIS, "source": source}))
+    new = play.change()
+    holding = play.until_holding("MetricsUnavailable")
+    assert "MODELSERVER_OPERATOR_PROMETHEUS_URL" in holding["message"]
+    assert play.run["weights"]["intended"] == 20
     assert play.obey("promote-full", new)["result"] == "Done"
     play.until_promoted(new)
 
