@@ -33,7 +33,7 @@ def healthy(play, *, rollout=CANARY, most_at_once=50):
 
 def of_real_runtime(play):
     """As healthy as the stand-in, with a model that generates."""
-    healthy(play, most_at_once=10)  # its queue has an end, and would rightly say so
+    healthy(play, most_at_once=30)  # it generates 32 at a time; beyond it some would wait
 
 
 def failing(play):
