@@ -13,7 +13,7 @@ _WORDS, _FAINT = "#334155", "#cbd5e1"
 _WIDTH, _LEFT, _RIGHT = 900, 76, 24
 _PHASES_TOP, _PHASES_HEIGHT = 62, 26
 _TOPS, _HEIGHT = (130, 316, 502), 130
-_BOTTOM = _TOPS[-1] + _HEIGHT + 44
+_BOTTOM = _TOPS[-1] + _HEIGHT + 62
 _TICKS = (1, 2, 5, 10, 20, 30, 60, 120, 300)  # seconds between the marks of the time axis
 _MOST_MARKS = 14
 _LETTER_WIDTH = 7
@@ -50,6 +50,8 @@ class Frame:
 
 
 def chart(story: Story, title: str) -> str:
+    """But for the last bucket, which was not over when the play was."""
+    story = {**story, "traffic": story["traffic"][:-1]}
     seconds = story["traffic"][-1]["at"] + story["bucket_seconds"]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_BOTTOM}" {_FONT}>',
@@ -171,7 +173,7 @@ def _evidence(story: Story, frame: Frame) -> Iterator[str]:
         f'  <path d="M{_LEFT} {height}H{_WIDTH - _RIGHT}" stroke="{_BAD}" stroke-dasharray="6 4"/>'
     )
     said = f"rolled back from {10**needed:,.0f} on"
-    yield _text(_WIDTH - _RIGHT, height - 6, said, anchor="end", colour=_BAD)
+    yield _text(_LEFT + 8, height - 6, said, colour=_BAD)
     if story["evidence"]:
         yield _steps(frame, story["evidence"], _LINE)
 
@@ -194,8 +196,9 @@ def _time_axis(frame: Frame) -> Iterator[str]:
     tick = next((one for one in _TICKS if frame.seconds / one <= _MOST_MARKS), _TICKS[-1])
     for number in range(int(frame.seconds // tick) + 1):
         at = number * tick
-        words = f"{at} s" if at else "change of the spec"
-        yield _text(frame.x(at), frame.top + _HEIGHT + 24, words, anchor="middle")
+        yield _text(frame.x(at), frame.top + _HEIGHT + 24, f"{at} s", anchor="middle")
+    words = "since the spec was changed"
+    yield _text(_WIDTH - _RIGHT, frame.top + _HEIGHT + 46, words, anchor="end")
 
 
 def _text(
