@@ -79,9 +79,10 @@ class Watch:
 FIRST_TRY = httpx.Timeout(10, connect=1)
 
 
-def is_answered(url, host):
+def is_answered(url, model, host):
     """Whether a way leads to a model from there: node and Gateway learn of it after it was said."""
-    body = {"messages": [{"role": "user", "content": "first"}], "max_tokens": 1}
+    messages = [{"role": "user", "content": "first"}]
+    body = {"model": model, "messages": messages, "max_tokens": 1}
     headers = {"host": host} if host else {}
     try:
         return httpx.post(url, json=body, headers=headers, timeout=FIRST_TRY).is_success
@@ -141,7 +142,9 @@ class Play:
         """Where clients are answered, of that host if one is given; returns when they are."""
         url = f"{entrance}{ASKED}"
         wait_until(
-            lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host or url}"
+            lambda: is_answered(url, self.name, host),
+            timeout=PATIENCE,
+            what=f"answers of {host or url}",
         )
         return url
 
