@@ -86,6 +86,7 @@ def test_a_route_that_is_refused_at_a_step_can_be_given_up(play, stage, controll
     old = play.begin(rollout, traffic=traffic)
     new = play.change()
     play.until_phase("Analyzing")
+    play.until(lambda _: in_force(stage) == {old, new}, "the route of the step")
     controller.refusal = REFUSAL
     assert play.obey("promote-step", new)["result"] == "Done"
     play.until_holding("RouteNotAccepted")

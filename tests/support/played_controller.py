@@ -8,57 +8,38 @@ of a route that was accepted.
         controller.is_away = True                        nobody looks at routes any more
 """
 
-import threading
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 from support.kube import path_of
 from support.played_traffic import Traffic
+from support.repeated import Repeated
 from support.servers import Servers
 
 type Manifest = dict[str, Any]
 
 CONTROLLER = "example.com/controller"
-_LOOK_SECONDS = 0.1
 _ROUTES = {
     "HTTPRoute": "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes",
     "VirtualService": "/apis/networking.istio.io/v1/namespaces/{}/virtualservices",
 }
 
 
-class RouteController:
+class RouteController(Repeated):
     """Of one namespace, in a thread of its own. `answered` counts versions that it has judged."""
 
+    name = "controller"
+
     def __init__(self, servers: Servers, traffic: Traffic) -> None:
+        super().__init__()
         self.refusal = ""
         self.is_away = False
         self.answered: dict[str, int] = {}
         self._servers = servers
         self._traffic = traffic
-        self._stopped = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join(30)
-        if self._failure is not None:
-            raise AssertionError("the played controller has failed") from self._failure
-
-    def _run(self) -> None:
-        try:
-            while not self._stopped.wait(_LOOK_SECONDS):
-                if not self.is_away:
-                    self._look()
-        except BaseException as e:  # noqa: BLE001  told to the test
-            self._failure = e
-
-    def _look(self) -> None:
-        for kind, path in _ROUTES.items():
+    def look(self) -> None:
+        for kind, path in () if self.is_away else _ROUTES.items():
             for route in self._servers.kube.items(path.format(self._servers.namespace)):
                 self._judge(route | {"kind": kind, "apiVersion": path.split("/namespaces")[0][6:]})
 

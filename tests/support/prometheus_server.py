@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -22,13 +21,13 @@ from devcluster.command import need_tools
 from devcluster.lock import locked
 from support.kube import Kube
 from support.played_traffic import PROXY_PATH
+from support.repeated import Repeated
 from support.waiting import wait_until
 
 _PROGRAM = "prometheus"
 _INSTALLING = Path(tempfile.gettempdir()) / "modelserver-tests-prometheus"
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 _SCRAPED_EVERY = "1s"
-_LOOK_SECONDS = 0.2
 
 type Config = dict[str, Any]
 
@@ -61,35 +60,22 @@ def _config(targets: Path) -> Config:
     return {"scrape_configs": [job, of_proxies]}
 
 
-class Discovery:
+class Discovery(Repeated):
     """Plays `role: pod`: a target for each port of each container, with the same labels."""
 
+    name = "discovery"
+    look_seconds = 0.2
+
     def __init__(self, kube: Kube, file: Path) -> None:
+        super().__init__()
         self._kube = kube
         self._file = file
-        self._stopped = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join(30)
-        if self._failure is not None:
-            raise AssertionError("the played discovery has failed") from self._failure
-
-    def _run(self) -> None:
-        try:
-            while not self._stopped.wait(_LOOK_SECONDS):
-                found = [one for pod in self._kube.items("/api/v1/pods") for one in _targets(pod)]
-                unfinished = self._file.with_suffix(".new")
-                unfinished.write_text(json.dumps(found))
-                unfinished.replace(self._file)
-        except BaseException as e:  # noqa: BLE001  told to the test
-            self._failure = e
+    def look(self) -> None:
+        found = [one for pod in self._kube.items("/api/v1/pods") for one in _targets(pod)]
+        unfinished = self._file.with_suffix(".new")
+        unfinished.write_text(json.dumps(found))
+        unfinished.replace(self._file)
 
 
 def _targets(pod: Config) -> Iterator[Config]:
