@@ -65,7 +65,8 @@ def test_a_route_that_is_refused_moves_no_traffic_until_it_is_taken(
     play, operator, stage, controller, traffic
 ):
     old = play.begin(canary(bakeSeconds=1), traffic=traffic)
-    play.until(lambda _: "chat" in stage.traffic.shares, "the route of the first revision")
+    routes = 2 if "gateways" in traffic else 1  # from outside, and from inside
+    play.until(lambda _: controller.has_judged(routes), "the routes of the first revision")
     controller.refusal = REFUSAL
     new = play.change()
     holding = play.until_holding("RouteNotAccepted")
@@ -86,7 +87,9 @@ def test_a_route_that_is_refused_at_a_step_can_be_given_up(play, stage, controll
     old = play.begin(rollout, traffic=traffic)
     new = play.change()
     play.until_phase("Analyzing")
-    play.until(lambda _: in_force(stage) == {old, new}, "the route of the step")
+    routes = 2 if "gateways" in traffic else 1
+    play.until(lambda _: controller.has_judged(routes), "the routes of the step")
+    assert in_force(stage) == {old, new}
     controller.refusal = REFUSAL
     assert play.obey("promote-step", new)["result"] == "Done"
     play.until_holding("RouteNotAccepted")
@@ -101,7 +104,7 @@ def test_a_route_that_is_refused_at_a_step_can_be_given_up(play, stage, controll
 
 def test_a_step_waits_for_a_controller_that_does_not_answer(play, stage, controller):
     play.begin(traffic=ROUTERS["GatewayAPI"])
-    play.until(lambda _: "chat" in stage.traffic.shares, "the route of the first revision")
+    play.until(lambda _: controller.has_judged(2), "the routes of the first revision")
     controller.is_away = True
     new = play.change()
     play.until_holding("RouteNotConfirmed")

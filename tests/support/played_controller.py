@@ -8,6 +8,7 @@ of a route that was accepted.
         controller.is_away = True                        nobody looks at routes any more
 """
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -39,9 +40,19 @@ class RouteController(Repeated):
         self._traffic = traffic
 
     def look(self) -> None:
-        for kind, path in () if self.is_away else _ROUTES.items():
+        if not self.is_away:
+            for route in self._routes():
+                self._judge(route)
+
+    def has_judged(self, number: int) -> bool:
+        """Whether there are so many routes, each judged as it is now."""
+        seen = [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in self._routes()]
+        return len(seen) == number and all(self.answered.get(uid) == at for uid, at in seen)
+
+    def _routes(self) -> Iterator[Manifest]:
+        for kind, path in _ROUTES.items():
             for route in self._servers.kube.items(path.format(self._servers.namespace)):
-                self._judge(route | {"kind": kind, "apiVersion": path.split("/namespaces")[0][6:]})
+                yield route | {"kind": kind, "apiVersion": path.split("/namespaces")[0][6:]}
 
     def _judge(self, route: Manifest) -> None:
         uid, generation = route["metadata"]["uid"], route["metadata"]["generation"]
