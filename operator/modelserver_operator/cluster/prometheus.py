@@ -5,6 +5,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from modelserver_operator.cluster.bodies import read_at_most
+
 PATIENCE = aiohttp.ClientTimeout(total=10, sock_connect=2)
 LONGEST_TEXT = 200
 NOT_CONFIGURED = "this operator has no Prometheus; set MODELSERVER_OPERATOR_PROMETHEUS_URL"
@@ -44,15 +46,6 @@ class Prometheus:
         if answer["status"] != "success":
             raise ValueError(f"Prometheus refuses the query: {answer.get('error')}")
         return answer["data"]
-
-
-async def read_at_most(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > most_bytes:
-            raise ValueError(f"the answer has more than {most_bytes} bytes")
-    return bytes(body)
 
 
 def said(failure: BaseException) -> str:

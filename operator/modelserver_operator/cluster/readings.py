@@ -11,6 +11,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from modelserver_operator.cluster.bodies import read_at_most
 from modelserver_operator.cluster.samples import MOST_EDGES, RUNTIME, count_of, counted
 from modelserver_operator.plan.answers import (
     Copies,
@@ -83,7 +84,7 @@ class ReadingProbe:
                 self._session.get(url, timeout=PATIENCE, allow_redirects=False) as response,
             ):
                 response.raise_for_status()
-                return parse(await _body(response))
+                return parse(await read_at_most(response, MOST_BYTES))
         except _NOT_AN_ANSWER as failure:
             log.info("%s is not answered: %s: %s", url, type(failure).__name__, failure)
             return None
@@ -92,15 +93,6 @@ class ReadingProbe:
 def _host(pod: Manifest) -> str:
     address = str(pod["status"]["podIP"])
     return f"[{address}]" if ":" in address else address
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
-    return bytes(body)
 
 
 # -- of the built-in router ------------------------------------------------------------------------
