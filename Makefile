@@ -21,12 +21,9 @@ demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question
 demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
-# Three processes: each has an API server of its own, and one of them the cluster with a node.
-ON_CLUSTERS := $(PY) -m pytest tests/api tests/e2e -n 3 --dist loadgroup
-
 test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts, gitops and dataplane have targets of their own)
 	@$(MAKE) --no-print-directory slow
-	$(ON_CLUSTERS) -m "not gitops and not dataplane and not (e2e and rollouts)" --durations=25
+	@$(MAKE) --no-print-directory -j2 api e2e
 	@$(MAKE) --no-print-directory fuzz
 
 check: .venv/.dev fmt-check lint arch type unit ## the fast gate: format, lint, layers, types, unit and contract tests, links
@@ -52,8 +49,8 @@ unit: .venv/.dev ## unit and contract tests, but for the slow ones
 slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, or generate for seconds
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
-api: .venv/.dev ## tests on a real API server without a node
-	$(ON_CLUSTERS) -m "api and not gitops"
+api: .venv/.dev ## tests on real API servers without a node, two side by side
+	@$(PY) -m pytest tests/api -n 2 --dist loadfile -m "not gitops" --durations=15
 
 rollouts: .venv/.dev ## whole rollouts with real pods under traffic
 	$(PY) -m pytest tests/e2e -m rollouts
@@ -67,7 +64,7 @@ dataplane: .venv/.dev ## rollouts through a real Envoy Gateway (compiled the fir
 	$(PY) -m pytest tests/e2e -m dataplane
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane"
+	@$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane" --durations=15
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
@@ -85,6 +82,6 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 	requirements/compile
 
 bench: .venv/.dev ## every benchmark (long); results in bench/results
-	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.report
+	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
 
 .PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane e2e fuzz crds reference images locks bench

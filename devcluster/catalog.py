@@ -214,7 +214,7 @@ FAMILIES: dict[FamilyName, Family] = {
                     version_arguments=("version",),
                 ),
             ),
-            release=None,  # its project publishes it as an image
+            release=None,  # an image is what people install
             ldflags=(
                 "-s -w -X github.com/envoyproxy/gateway/internal/cmd/version"
                 f".envoyGatewayVersion={ENVOY_GATEWAY}"

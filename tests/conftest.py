@@ -3,7 +3,6 @@
 import asyncio
 import os
 
-import pytest
 from hypothesis import settings
 
 # The same examples on every machine, so that a change is judged by what it changed; and no deadline
@@ -16,12 +15,3 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 def pytest_configure():
     """Without this pytest-asyncio asks for a current loop, gets a new one and never closes it."""
     asyncio.set_event_loop(None)
-
-
-@pytest.hookimpl(tryfirst=True)  # before the distribution over processes reads the marks
-def pytest_collection_modifyitems(items):
-    """With `--dist loadgroup`: what shares a cluster with a node runs in one process, one after the
-    other; the tests of a file stay together, because they share an operator."""
-    for item in items:
-        group = "node" if "tests/e2e" in str(item.path) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.fronting.wire import WORD
-from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.server import serve
 from modelserver_runtime.backends.base import (
     GenerationLimits,
@@ -21,6 +20,7 @@ from modelserver_runtime.backends.base import (
     TokenOutput,
     Work,
 )
+from modelserver_runtime.process.listening import listen
 from modelserver_runtime.settings import Task, load_settings
 
 _TEXT = WORD.decode()

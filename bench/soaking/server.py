@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.loader import load
 from modelserver_runtime.app.server import serve
 from modelserver_runtime.artifacts import Progress
 from modelserver_runtime.backends.base import BatchBackend, LoadedModel, TaskItem
+from modelserver_runtime.process.listening import listen
 from modelserver_runtime.settings import Settings, load_settings
 
 POISON = "poison"

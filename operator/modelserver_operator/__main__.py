@@ -17,8 +17,10 @@ import uvloop
 from modelserver_operator.cluster.access import Access, find_access
 from modelserver_operator.cluster.checks import CheckProbe
 from modelserver_operator.cluster.client import ApiClient
+from modelserver_operator.cluster.measuring import MeasuringProbe
 from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe, open_probe_session
+from modelserver_operator.cluster.prometheus import Prometheus
 from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.cluster.transport import Transport
 from modelserver_operator.config import OperatorConfig
@@ -80,14 +82,14 @@ async def operate(config: OperatorConfig, access: Access) -> None:
 
 
 def _probes(client: ApiClient, pods: aiohttp.ClientSession, config: OperatorConfig) -> Probes:
-    checks = CheckProbe(
-        pods, prometheus_url=config.prometheus_url, cluster_domain=config.cluster_domain
-    )
+    prometheus = Prometheus(pods, config.prometheus_url)
+    checks = CheckProbe(pods, prometheus=prometheus, cluster_domain=config.cluster_domain)
     return Probes(
         progress=ProgressProbe(pods),
         mounts=MountProbe(client),
         readings=ReadingProbe(pods),
         checks=checks,
+        measuring=MeasuringProbe(prometheus),
     )
 
 

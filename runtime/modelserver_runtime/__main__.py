@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modelserver_runtime.app.keys_flags import add_keys_command
-from modelserver_runtime.app.listening import listen
 from modelserver_runtime.bench.flags import add_bench_flags
 from modelserver_runtime.errors import InvalidConfiguration, RuntimeCrash, StartupFailure
 from modelserver_runtime.gateway.command import FIELDS as GATEWAY_FIELDS
@@ -23,6 +22,7 @@ from modelserver_runtime.gateway.command import gateway
 from modelserver_runtime.logs import install_logging
 from modelserver_runtime.preflight.flags import TEXT as PREFLIGHT_TEXT
 from modelserver_runtime.preflight.flags import add_preflight_flags
+from modelserver_runtime.process.listening import listen
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
 from modelserver_runtime.settings.flags import add_flags, settings_given
 from modelserver_runtime.settings.gateway import ClusterGatewaySettings

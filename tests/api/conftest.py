@@ -34,6 +34,8 @@ from support.installation import Installation, install_definitions
 from support.kube import Kube
 from support.manifests import Manifest, render
 from support.operator_process import OperatorProcess
+from support.processes import ShiftedClock
+from support.rollouts import Play
 from support.servers import Servers
 from support.stage import Stage
 
@@ -178,6 +180,13 @@ def operator(
 
 
 @pytest.fixture
+def play(servers: Servers, stage: Stage, operator: OperatorProcess) -> Play:
+    """Of one server in a namespace of its own, watched by one operator."""
+    assert operator.is_running
+    return Play(servers, stage)
+
+
+@pytest.fixture
 def make_operator(
     cluster: Cluster, installation: Installation, tmp_path: Path
 ) -> Iterator[Callable[..., OperatorProcess]]:
@@ -185,7 +194,11 @@ def make_operator(
     made: list[OperatorProcess] = []
 
     def make(
-        identity: str = "replica-a", *, forked: bool = True, **settings: str
+        identity: str = "replica-a",
+        *,
+        forked: bool = True,
+        clock: ShiftedClock | None = None,
+        **settings: str,
     ) -> OperatorProcess:
         proxy = FaultProxy(cluster.url, ca_file=cluster.ca_file).__enter__()
         process = OperatorProcess(
@@ -195,6 +208,7 @@ def make_operator(
             identity=identity,
             settings=FASTER | settings,
             forked=forked,
+            clock=clock,
         )
         made.append(process)
         return process

@@ -4,7 +4,7 @@ import pytest
 
 from support import pod_outcomes
 from support.played_traffic import Behaviour
-from support.rollouts import ANALYSIS, Play, canary, intended_weights, phases
+from support.rollouts import ANALYSIS, canary, intended_weights, phases
 
 pytestmark = pytest.mark.rollouts
 
@@ -12,12 +12,6 @@ WRONG = Behaviour(error_percent=20)
 SLOW = Behaviour(slow_percent=60)
 GOLDEN = {"goldenSet": {"configMapRef": {"name": "golden", "key": "cases.jsonl"}}}
 HELD = canary(steps=[{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}])
-
-
-@pytest.fixture
-def play(servers, stage, operator):
-    """Of one server in a namespace of its own, watched by one operator."""
-    return Play(servers, stage)
 
 
 def written(operator, play):
@@ -254,19 +248,25 @@ def test_deleting_in_the_middle_leaves_nothing(play):
 # -- commands --------------------------------------------------------------------------------------
 
 
-def test_abort_rolls_back(play):
-    old = play.begin(HELD)
+PHASES = ["Preparing", "Stepping", "Analyzing", "Promoting", "Baking"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_abort_rolls_back_from_every_phase(play, phase):
+    """The bake lasts, so that the run is not over whenever the command is read."""
+    old = play.begin(canary(bakeSeconds=3600))
     new = play.change()
-    play.until_phase("Analyzing")
+    play.until_phase(phase)
     assert play.obey("abort", new)["result"] == "Done"
     play.until_rolled_back(old)
     assert play.status["failedRevisions"][0]["reason"] == "Aborted"
 
 
-def test_a_paused_run_stays_and_a_resumed_one_goes_on(play):
-    play.begin(canary(steps=[{"weightPercent": 20, "holdSeconds": 3}, {"weightPercent": 100}]))
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_paused_in_any_phase_stays_and_a_resumed_one_goes_on(play, phase):
+    play.begin(canary(bakeSeconds=20))
     new = play.change()
-    play.until_phase("Preparing", "Stepping", "Analyzing")
+    play.until_phase(phase)
     assert play.obey("pause", new)["result"] == "Done"
     assert play.condition("Progressing") == ("True", "Paused")
     assert play.run["paused"]["by"] == "command"
@@ -344,6 +344,17 @@ def test_without_answers_it_waits_for_them(play, stage):
     play.until_promoted(new)
 
 
+@pytest.mark.parametrize("source", ["Prometheus", "Istio"])
+def test_without_a_prometheus_in_its_configuration_it_says_so(play, source):
+    play.begin(canary(analysis={**ANALYSIS, "source": source}))
+    new = play.change()
+    holding = play.until_holding("MetricsUnavailable")
+    assert "MODELSERVER_OPERATOR_PROMETHEUS_URL" in holding["message"]
+    assert play.run["weights"]["intended"] == 20
+    assert play.obey("promote-full", new)["result"] == "Done"
+    play.until_promoted(new)
+
+
 def test_traffic_waits_for_every_router_to_have_the_route(play, stage):
     play.begin()
     stage.traffic.deaf.add("chat")
@@ -365,7 +376,7 @@ def test_what_hits_both_revisions_rolls_nothing_back(play, stage):
 # -- operators come and go -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("phase", ["Preparing", "Stepping", "Analyzing", "Promoting", "Baking"])
+@pytest.mark.parametrize("phase", PHASES)
 def test_an_operator_that_is_killed_in_a_phase_goes_on_where_it_was(play, operator, phase):
     play.begin(canary(bakeSeconds=2))
     new = play.change()

@@ -166,7 +166,40 @@ def in_trouble(_: Kept) -> dict[str, Any]:
     return {"conditions": [ready], "diagnosis": diagnosis, "observedGeneration": 1}
 
 
+def tried(kept: Kept) -> dict[str, Any]:
+    running = {
+        "name": "beta",
+        "revision": kept.second,
+        "phase": "Running",
+        "since": "2026-11-21T11:50:00Z",
+        "replicas": 1,
+        "readyReplicas": 1,
+        "answered": {
+            "requests": 600,
+            "errors": 6,
+            "errorsPercent": "1",
+            "p50Milliseconds": 80,
+            "p90Milliseconds": 240,
+        },
+        "stable": {
+            "requests": 5400,
+            "errors": 10,
+            "errorsPercent": "0.185",
+            "p50Milliseconds": 120,
+            "p90Milliseconds": 310,
+        },
+    }
+    waiting = {
+        "name": "old",
+        "phase": "Waiting",
+        "reason": "UnknownRevision",
+        "message": "revision 00000000 must be one that is kept in the history, and is not",
+    }
+    return {"experiments": [running, waiting]}
+
+
 STORIES = {
+    "status_experiments": tried,
     "status_analyzing": analyzing,
     "status_holding": holding,
     "status_rolled_back": rolled_back,

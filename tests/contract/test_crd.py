@@ -171,6 +171,7 @@ def test_defaults_are_those_of_the_types():
         "spec.traffic.router": "Auto",
         "spec.traffic.sticky.userKey": False,
         "spec.traffic.sticky.seconds": 3600,
+        "spec.traffic.experiments[].replicas": 1,
         "spec.rollout.analysis.queries[].minRequests": 0,
         "spec.rollout.analysis.webhooks[].path": "/",
         "spec.rollout.analysis.webhooks[].port": 80,

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 
 from devcluster.demo.kubectl import documents
+from modelserver_operator.cluster.readings import model_answer
+from support.marked_model import PORT
 from support.marked_traffic import MarkedTraffic, marked_traffic
 from support.waiting import wait_until
 
@@ -73,11 +75,17 @@ class Watch:
         return [one for one in list(self.seen) if one.server["metadata"]["name"] == name]
 
 
-def is_answered(url, host):
-    """Whether a way leads to a model from there; a Gateway learns of it after it was said so."""
-    body = {"messages": [{"role": "user", "content": "first"}]}
+# A connection that is begun before the node knows of the Service leads nowhere for minutes.
+FIRST_TRY = httpx.Timeout(10, connect=1)
+
+
+def is_answered(url, model, host):
+    """Whether a way leads to a model from there: node and Gateway learn of it after it was said."""
+    messages = [{"role": "user", "content": "first"}]
+    body = {"model": model, "messages": messages, "max_tokens": 1}
+    headers = {"host": host} if host else {}
     try:
-        return httpx.post(url, json=body, headers={"host": host}, timeout=10).is_success
+        return httpx.post(url, json=body, headers=headers, timeout=FIRST_TRY).is_success
     except httpx.HTTPError:
         return False
 
@@ -127,18 +135,22 @@ class Play:
         self.servers.delete(self.name)
 
     def _clients(self, most_at_once):
-        url = self._way_in(self.entrance or self.servers.url(self.name), self.host)
+        url = self.way_in(self.entrance or self.servers.url(self.name), self.host)
         return marked_traffic(url, self.name, most_at_once, host=self.host)
 
-    def _way_in(self, entrance, host):
+    def way_in(self, entrance, host):
+        """Where clients are answered, of that host if one is given; returns when they are."""
         url = f"{entrance}{ASKED}"
-        if host:
-            wait_until(lambda: is_answered(url, host), timeout=PATIENCE, what=f"answers of {host}")
+        wait_until(
+            lambda: is_answered(url, self.name, host),
+            timeout=PATIENCE,
+            what=f"answers of {host or url}",
+        )
         return url
 
     def move_clients(self, entrance, host):
         """From now on they ask there."""
-        url = self._way_in(entrance, host)
+        url = self.way_in(entrance, host)
         self.traffic.host, self.traffic.url = host, url  # who has the host already may ask either
 
     def change(self, **env):
@@ -196,6 +208,13 @@ class Play:
                          if c.startswith(("Pod/", "Deployment/")) and revision in c],
             timeout=PATIENCE, what=f"{self.name}: pods of {revision} are gone", interval=1,
         )  # fmt: skip
+
+    def requests_of(self, revision):
+        """That its pods say to have answered."""
+        pods = self.servers.get("pods", "-l", f"modelserver.dev/revision={revision}")["items"]
+        addresses = [pod["status"]["podIP"] for pod in pods]
+        answers = [httpx.get(f"http://{one}:{PORT}/metrics", timeout=10) for one in addresses]
+        return sum(model_answer(answer.content).tally.requests for answer in answers)
 
     def states(self):
         """Of the run to the new revision, in their order."""

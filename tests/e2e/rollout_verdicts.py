@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+MOST_TOLD = 5  # of failures
 FEWEST_REQUESTS = 10  # that a share is judged by
 
 
@@ -15,7 +16,8 @@ def require_unnoticed(play, record, *, but_of=""):
     record("requests_a_second", round(len(began) / (max(began) - min(began)), 1))
     story = "\n".join(play.story())
     kinds = Counter((one.status, one.revision, one.router_says, one.text) for one in failures)
-    assert not kinds, f"{kinds.most_common(5)}\n{story}"
+    when = [round(one.began - play.changed_at, 1) for one in failures[:MOST_TOLD]]
+    assert not kinds, f"{kinds.most_common(MOST_TOLD)} at {when} s\n{story}"
     assert play.traffic.mistaken() == [], story
     assert play.traffic.lost() == set(), story
 

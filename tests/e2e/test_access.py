@@ -104,7 +104,10 @@ def revision(servers):
     return servers.get("modelserver", SERVER)["status"]["servingRevision"]
 
 
-@pytest.mark.parametrize("key", [None, a_key(), "sk-something", "hf_short"])
+UNKNOWN = {"none": None, "ours": a_key(), "foreign": "sk-something", "short": "hf_short"}
+
+
+@pytest.mark.parametrize("key", UNKNOWN.values(), ids=UNKNOWN)
 def test_who_has_no_key_is_not_answered(url, key):
     answer = ask(url, key)
     assert answer.status_code == 401

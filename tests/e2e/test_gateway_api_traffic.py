@@ -5,13 +5,19 @@ what they see with what the operator tells. Play and judgement are those of the 
 """
 
 import json
+from collections import Counter
 
+import httpx
 import pytest
 
 from devcluster.demo.clusters import devcluster
 from devcluster.envoy_gateway import GATEWAY_CLASS
-from e2e.rollout_play import PATIENCE, Play
+from e2e.rollout_play import ASKED, PATIENCE, Play
+from e2e.rollout_scenarios import CANARY, HELD, STEPS, failing, healthy
 from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
+from modelserver_operator.apis.v1alpha1 import parse_model_server
+from modelserver_operator.resources.gateway_api import make_http_routes
+from support.routes import a_route, an_experiment
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.dataplane
@@ -19,14 +25,7 @@ pytestmark = pytest.mark.dataplane
 GATEWAYS = "modelserver-e2e-gateways"  # a namespace of its own, as platform teams have it
 EVERYBODY, OWN_NAMESPACE = "All", "Same"
 
-ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}
-STEPS = [
-    {"weightPercent": 10, "holdSeconds": 8},
-    {"weightPercent": 50, "holdSeconds": 4},
-    {"weightPercent": 100, "holdSeconds": 2},
-]
-CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
-HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
+COPIED_PERCENT = 20
 
 
 def a_gateway(name, namespaces):
@@ -99,10 +98,7 @@ def a_play(module_servers, watch, marked, gateways):
 
 def test_a_healthy_canary_takes_over_by_weights_of_an_http_route(a_play, public, record):
     play = a_play("routed", entrance=public)
-    with play.on_stage(CANARY):
-        play.change(MARKER="second")
-        play.until_phase("Succeeded")
-        play.until_gone(play.old)
+    healthy(play)
     require_unnoticed(play, record)
     record("seconds_to_succeeded", play.seconds_of("Succeeded"))
     assert play.last.status["servingRevision"] == play.new
@@ -115,13 +111,76 @@ def test_a_healthy_canary_takes_over_by_weights_of_an_http_route(a_play, public,
 
 def test_a_canary_that_fails_every_tenth_request_is_rolled_back(a_play, public, record):
     play = a_play("failing-routed", entrance=public)
-    with play.on_stage({**CANARY, "steps": HELD}):
-        play.change(FAIL_EVERY="10")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
+    failing(play)
     require_rolled_back(play, record, "ErrorRate")
     assert {answer.status for answer in play.traffic.failures()} == {500}
     require_unnoticed(play, record, but_of=play.new)
+
+
+def test_copies_are_as_many_as_asked_for_and_answer_no_client(a_play, public, record):
+    """Nobody compares them, so that a person must say that it goes on."""
+    play = a_play("copied", entrance=public)
+    shadow = {"percent": COPIED_PERCENT, "holdSeconds": 0}
+    with play.on_stage({**CANARY, "shadow": shadow}):
+        play.change(MARKER="second")
+        play.until(lambda one: one.run.get("holding"), "holding")
+        assert "copies are not compared" in play.last.run["holding"]["message"]
+        wait_until(lambda: play.requests_of(play.new), timeout=PATIENCE, what="the first copy")
+        copies, asked = play.requests_of(play.new), len(play.traffic.answers)
+        play.traffic.wait_for_answers(300)
+        copies, asked = play.requests_of(play.new) - copies, len(play.traffic.answers) - asked
+        assert set(play.traffic.revisions()) == {play.old}
+        play.command("promote-step")
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+    require_share(play, record, COPIED_PERCENT, Counter({play.new: copies, "": asked - copies}))
+    require_unnoticed(play, record)
+    assert play.last.status["servingRevision"] == play.new
+
+
+WHO_GETS_IT = {
+    "of a header": ({"x-track": "beta"}, True),
+    "of another value": ({"x-track": "alpha"}, False),
+    "of a cookie among others": ({"cookie": "a=1; group=a.b c; z=26"}, True),
+    "of a cookie with a longer value": ({"cookie": "group=a.b cd"}, False),
+    "of a cookie with a longer name": ({"cookie": "subgroup=a.b c"}, False),
+    "of a value that only a pattern takes for it": ({"cookie": "group=aXb c"}, False),
+    "of nobody": ({}, False),
+}
+
+
+def test_experiments_are_asked_by_header_and_cookie(a_play, public, module_servers):
+    """By a route beside the operator's own, with the rules that it writes."""
+    play = a_play("tried", entrance=public)
+    with play.on_stage({**CANARY, "steps": HELD}):
+        play.change(MARKER="second")
+        play.until_phase("Analyzing")
+        server = parse_model_server(module_servers.get("modelserver", "tried"))
+        route = a_route(
+            stable=play.old,
+            revisions=(play.old, play.new),
+            weights={play.old: 100},
+            experiments=(
+                an_experiment("beta", play.new, header={"name": "X-Track", "value": "beta"}),
+                an_experiment("group", play.new, cookie={"name": "group", "value": "a.b c"}),
+            ),
+            hosts=("experiments.example.com",),
+            gateways=(f"{GATEWAYS}/public",),
+        )
+        manifest, _ = make_http_routes(server, route)
+        manifest["metadata"] = {"name": "experiments"}
+        module_servers.run("apply", "-f", "-", stdin=json.dumps(manifest))
+        play.way_in(public, "experiments.example.com")
+        for case, (headers, is_tried) in WHO_GETS_IT.items():
+            made_by = who_answers(public, {"host": "experiments.example.com", **headers})
+            assert made_by == (play.new if is_tried else play.old), case
+    module_servers.run("delete", "httproute", "experiments")
+
+
+def who_answers(entrance, headers):
+    body = {"messages": [{"role": "user", "content": "who"}]}
+    answer = httpx.post(f"{entrance}{ASKED}", json=body, headers=headers, timeout=PATIENCE)
+    return answer.headers["x-model-revision"]
 
 
 def test_no_traffic_moves_until_the_gateway_lets_the_route_in(a_play, gateways, record):

@@ -6,100 +6,37 @@ own. They are played side by side; the tests look at what was seen.
 
 import itertools
 import os
-import signal
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 from devcluster.demo import install
 from e2e.rollout_play import Play
+from e2e.rollout_scenarios import (
+    STEPS,
+    aborted,
+    bereft,
+    differing,
+    examined,
+    examined_in_vain,
+    failing,
+    healthy,
+    of_real_runtime,
+    slow,
+    swapped,
+    watched,
+)
 from e2e.rollout_verdicts import require_rolled_back, require_share, require_unnoticed
-from e2e.test_traffic import operator_pids
+from e2e.stage import operator_pids
+from support.terminal import terminal
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.rollouts
 
-AT_ONCE = 4  # scenarios: two cores carry so many pods
-
-MOST_HELD = 1200  # below what two routers hold, also where one gets more than the other
-
-ANALYSIS = {"intervalSeconds": 2, "minSamples": 10}
-STEPS = [
-    {"weightPercent": 10, "holdSeconds": 8},
-    {"weightPercent": 50, "holdSeconds": 4},
-    {"weightPercent": 100, "holdSeconds": 2},
-]
-HELD = [{"weightPercent": 20, "holdSeconds": 3600}, {"weightPercent": 100}]
-CANARY = {"strategy": "Canary", "steps": STEPS, "analysis": ANALYSIS, "bakeSeconds": 2}
-# Stable answers within 50 ms and some; a machine that is busy may take longer now and then.
-SLOW = {**ANALYSIS, "latency": {"slowAboveMilliseconds": 100}}
-
-
-# -- scenarios -------------------------------------------------------------------------------------
-
-
-def healthy(play, *, most_at_once=50):
-    with play.on_stage(CANARY, most_at_once=most_at_once):
-        play.change(MARKER="second")
-        play.until_phase("Succeeded")
-        play.until_gone(play.old)
-
-
-def of_real_runtime(play):
-    """As healthy as the stand-in, with a model that generates."""
-    healthy(play, most_at_once=10)  # its queue has an end, and would rightly say so
-
-
-def failing(play):
-    with play.on_stage({**CANARY, "steps": HELD}):
-        play.change(FAIL_EVERY="10")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
-
-
-def slow(play):
-    with play.on_stage({**CANARY, "steps": HELD, "analysis": SLOW}):
-        play.change(ANSWER_MILLISECONDS="150")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
-
-
-def differing(play):
-    shadow = {"percent": 100, "holdSeconds": 3600, "minPairs": 20}
-    with play.on_stage({**CANARY, "shadow": shadow}):
-        play.change(VOICE="other")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
-
-
-def swapped(play):
-    with play.on_stage({"strategy": "HoldAndSwap"}, most_at_once=MOST_HELD):
-        play.change(MARKER="second")
-        play.until_phase("Succeeded")
-        play.traffic.wait_for_answers(25, revision=play.new)
-
-
-def aborted(play):
-    with play.on_stage({"strategy": "BlueGreen", "analysis": ANALYSIS, "bakeSeconds": 3600}):
-        play.change(MARKER="second")
-        play.until_phase("Baking")
-        play.traffic.wait_for_answers(25, revision=play.new)
-        play.command("abort")
-        play.until_phase("RolledBack")
-        play.until_gone(play.new)
-
-
-def bereft(play, kubectl):
-    """The operator is killed while the second step is held, and comes back."""
-    with play.on_stage(CANARY):
-        play.change(MARKER="second")
-        play.until(lambda one: one.run.get("stepIndex") == 1, "the second step")
-        killed = operator_pids(kubectl)
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-        play.until_phase("Succeeded")
-        play.until_gone(play.old)
-        return killed
+UP_ONE_LINE = "\x1b[1A"
+INTERRUPTED = 130  # the exit code after Ctrl-C, as shells say it
+AT_ONCE = 2  # scenarios: two cores carry their pods and 25 requests a second for each
 
 
 # -- stage -----------------------------------------------------------------------------------------
@@ -125,14 +62,14 @@ def perform(module_servers, watch):
 
 @pytest.fixture(scope="module")
 def plays(request, perform, marked):
-    """Of all scenarios that are asked for and want the operator alive, side by side."""
+    """Futures of all scenarios that are asked for and may be played side by side."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = {}
         for scenario in scenarios_of(request.session.items):
             is_real = scenario is of_real_runtime
             spec = request.getfixturevalue("real") if is_real else marked
             futures[scenario] = pool.submit(perform, scenario, spec)
-        yield lambda scenario: futures[scenario].result()[0]
+        yield futures
 
 
 def scenarios_of(items):
@@ -142,7 +79,7 @@ def scenarios_of(items):
 
 @pytest.fixture
 def play(request, plays):
-    return plays(request.param)
+    return plays[request.param].result()[0]
 
 
 def played(*scenarios):
@@ -207,11 +144,47 @@ def test_blue_green_takes_over_at_once_and_is_aborted_by_annotation(play, record
     assert play.last.status["lastCommand"]["result"] == "Done"
 
 
-def test_a_canary_ends_well_though_the_operator_is_killed(
-    request, plays, perform, marked, kubectl, record
-):
-    for scenario in scenarios_of(request.session.items):
-        plays(scenario)  # they want the operator alive
+@played(examined)
+def test_a_golden_set_that_is_answered_as_expected_lets_it_go_on(play, record):
+    require_unnoticed(play, record)
+    record("seconds_of_the_golden_set", round(play.entered("Stepping") - play.entered("Preflight")))
+    assert play.last.status["servingRevision"] == play.new
+    assert play.last.run["preflight"]["passed"] == 2
+    assert not play.last.run["preflight"].get("failed")
+
+
+@played(examined_in_vain)
+def test_a_wrong_answer_to_the_golden_set_stops_it_before_any_client_is_answered(play, record):
+    require_rolled_back(play, record, "PreflightFailed", since="Preflight")
+    require_unnoticed(play, record)
+    assert set(play.traffic.revisions()) == {play.old}
+    said = play.last.run["preflight"]
+    assert (said["passed"], said["failed"]) == (1, 1)
+    assert "parts" in said["message"]
+    assert "another goodbye" in said["message"]
+    assert "greets" not in said["message"]
+
+
+@pytest.fixture
+def live_view(kubectl, namespace):
+    """The live view of a server, on a terminal."""
+    program = [sys.executable, "-m", "modelserver_cli", "status", "--watch"]
+    places = ["--kubeconfig", kubectl.kubeconfig, "--namespace", namespace]
+    return lambda name: terminal([*program, name, *places], os.environ)
+
+
+def test_the_live_view_follows_a_rollout_to_its_end(plays, perform, marked, live_view, record):
+    wait(plays.values())  # the view is to keep up with each step
+    play, (code, written) = perform(watched, marked, live_view)
+    require_unnoticed(play, record)
+    assert code == INTERRUPTED
+    assert "Ctrl-C ends this" in written
+    assert UP_ONE_LINE in written, "no picture was drawn over the one before"
+    assert play.new in written
+
+
+def test_a_canary_ends_well_though_the_operator_is_killed(plays, perform, marked, kubectl, record):
+    wait(plays.values())  # they want the operator alive
     play, killed = perform(bereft, marked, kubectl)
     assert killed, "no operator process is visible"
     require_unnoticed(play, record)

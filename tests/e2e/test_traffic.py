@@ -3,11 +3,10 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
-from devcluster.demo import install
+from e2e.stage import operator_pids
 from support.traffic import traffic_to
 from support.waiting import wait_until
 
@@ -136,23 +135,3 @@ def essence(item):
     for address in ("clusterIP", "clusterIPs"):
         body.get("spec", {}).pop(address, None)
     return {**body, "labels": item["metadata"].get("labels", {})}
-
-
-def operator_pids(kubectl):
-    """Host processes of the operator's pods, found by the pods' uids in their cgroups."""
-    pods = kubectl.get(
-        "-n", install.NAMESPACE, "pods", "-l", "app.kubernetes.io/name=modelserver-operator"
-    )
-    uids = [pod["metadata"]["uid"] for pod in pods["items"]]
-    return [
-        int(process.name) for process in Path("/proc").glob("[0-9]*") if is_operator(process, uids)
-    ]
-
-
-def is_operator(process, uids):
-    try:
-        cgroup = (process / "cgroup").read_text()
-        command = (process / "cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"modelserver-operator" in command and any(uid in cgroup for uid in uids)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from urllib.parse import parse_qs
 
 import aiohttp
 import pytest
@@ -10,6 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from modelserver_operator.apis.rollout import QueryCheck, WebhookCheck
 from modelserver_operator.cluster.checks import CheckProbe
+from modelserver_operator.cluster.prometheus import Prometheus
 from modelserver_operator.plan.checking import Checks, checks_of
 from support.running_world import running_world
 
@@ -67,7 +69,8 @@ async def ask(others, checks, *, prometheus=True):
     connector = aiohttp.TCPConnector(resolver=others.resolver, force_close=True)
     async with aiohttp.ClientSession(connector=connector) as session:
         url = f"http://127.0.0.1:{others.port}/" if prometheus else ""
-        probe = CheckProbe(session, prometheus_url=url, cluster_domain="cluster.local")
+        asked = Prometheus(session, url)
+        probe = CheckProbe(session, prometheus=asked, cluster_domain="cluster.local")
         (answer,) = await probe.ask(checks)
     return answer
 
@@ -110,9 +113,9 @@ async def test_a_query_passes_between_its_bounds(others, found, bounds, passed):
 async def test_words_of_a_query_stand_for_the_rollout(others):
     others.body = json.dumps(vector("0")).encode()
     await ask(others, one_query())
-    ((path, query, _),) = others.requests
+    ((path, _, form),) = others.requests
     assert path == "/api/v1/query"
-    assert query == {"query": 'max(depth{r="d4e5f6a7"}[15s])'}
+    assert parse_qs(form) == {"query": ['max(depth{r="d4e5f6a7"}[15s])']}
 
 
 async def test_without_a_prometheus_no_query_is_decided(others):

@@ -123,3 +123,20 @@ def test_history_is_as_long_as_the_rollout_says():
         world.pass_time(3600)
         world.settle()
     assert sum(key.kind == "ControllerRevision" for key in world.children) == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [(25, 50), (50, 25)])
+def test_pods_are_given_away_before_others_are_asked_for(before, after):
+    """Whatever the revisions are called."""
+    shift = {"strategy": "Canary", "capacityPolicy": "Shift"}
+    world, old, new = running_world(weight=before, spec=shift)
+    world.settle()
+    asked = {one: replicas(world, one) for one in (old, new)}
+    weights = world.manifest["status"]["rollout"]["weights"]
+    weights |= {"intended": after, "confirmed": after}
+    for write in world.plan().writes:
+        revision = write.manifest["metadata"]["name"].rpartition("-")[2]
+        if write.manifest["kind"] == "Deployment" and revision in asked:
+            asked[revision] = write.manifest["spec"]["replicas"]
+            assert sum(asked.values()) <= 4
+    assert asked == {old: 4 * (100 - after) // 100, new: 4 * after // 100}

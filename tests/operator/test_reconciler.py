@@ -81,7 +81,11 @@ class Desk:
             OperatorConfig(runtime_image="runtime:1", identity="test"),
             guard=self.guard,
             probes=Probes(
-                progress=self.probe, mounts=self.mounts, readings=Unheard(), checks=Unheard()
+                progress=self.probe,
+                mounts=self.mounts,
+                readings=Unheard(),
+                checks=Unheard(),
+                measuring=Unheard(),
             ),
             clock=lambda: NOW,
             absorb=self.absorbed.append,

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelserver_operator.rollout import counts as counts_module
 from modelserver_operator.rollout import dispersion as dispersion_module
+from modelserver_operator.rollout import growth as growth_module
 from modelserver_operator.rollout import sequential
 from modelserver_operator.rollout.binomial import divergence, lower_bound, upper_bound
-from modelserver_operator.rollout.counts import MOST_SOURCES, Counts, Growth, Reading, growth_of
+from modelserver_operator.rollout.counts import Counts, Reading, growth_of
 from modelserver_operator.rollout.dispersion import Dispersion
+from modelserver_operator.rollout.growth import Growth
 from modelserver_operator.rollout.sequential import (
     GRID,
     LATE,
@@ -385,7 +386,7 @@ def test_the_base_keeps_no_more_than_a_few_that_are_gone():
     base = [a_reading(f"gone-{number}", 10) for number in range(20)]
     now = [a_reading(f"here-{number}", 10) for number in range(3)]
     kept = grown(base, now).base
-    assert len(kept) == MOST_SOURCES
+    assert len(kept) == growth_module.MOST_SOURCES
     assert sum(reading.source.startswith("here") for reading in kept) == 3
 
 
@@ -454,7 +455,7 @@ def counted(seconds, world):
 @given(SECONDS)
 def test_nothing_is_counted_twice_whatever_crashes_restarts_or_is_not_read(seconds):
     world = World()
-    with patch.object(counts_module, "MOST_SOURCES", 2):
+    with patch.object(growth_module, "MOST_SOURCES", 2):
         assert counted(seconds, world) <= world.served
 
 

@@ -170,6 +170,10 @@ def refused(world):
     world.refusal = "the host is taken"
 
 
+def unanswered(world):
+    world.unanswered = "no answer of Gateway gateways/public"
+
+
 def no_metrics(world):
     world.metrics_unavailable = "no router answers"
 
@@ -183,6 +187,7 @@ WAITS = [
     (no_room, Phase.PREPARING, "NoCapacity", "0/3 nodes are available"),
     (no_router, Phase.PREPARING, "RouterNotReady", "0 of 2 are"),
     (refused, Phase.STEPPING, "RouteNotAccepted", "the host is taken"),
+    (unanswered, Phase.STEPPING, "RouteNotConfirmed", "no answer of Gateway gateways/public"),
     (no_metrics, Phase.ANALYZING, "MetricsUnavailable", "no router answers"),
     (no_stable_pods, Phase.ANALYZING, "StableNotReady", A),
 ]
@@ -259,6 +264,28 @@ def test_blue_green_needs_no_router():
     world.router = Router.NONE
     world.until(*FINISHED)
     assert (world.phase, world.root, world.lost) == (Phase.SUCCEEDED, B, [])
+
+
+@pytest.mark.parametrize("router", [Router.GATEWAY, Router.ISTIO, Router.GATEWAY_API])
+def test_a_route_that_is_refused_after_all_stops_the_step_until_it_is_taken(router):
+    world = world_of(router=router)
+    world.until(Phase.ANALYZING)
+    world.refusal = "the listener is gone"
+    for _ in range(5):
+        world.beat()
+    assert (world.phase, world.run.holding.reason) == (Phase.STEPPING, "RouteNotAccepted")
+    assert "the listener is gone" in world.run.holding.message
+    assert (world.run.weights.confirmed_at, world.weight) == (None, 10)
+    world.refusal = ""
+    world.until(Phase.ANALYZING)
+    assert (world.weight, world.run.step_index) == (10, 0)
+
+
+def test_without_a_router_nobody_can_refuse():
+    world = with_rules(strategy=Strategy.BLUE_GREEN)
+    world.router, world.refusal = Router.NONE, "nobody divides"
+    world.until(*FINISHED)
+    assert world.phase is Phase.SUCCEEDED
 
 
 def test_the_last_step_waits_for_approval_as_long_as_it_takes():

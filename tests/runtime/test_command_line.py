@@ -173,14 +173,14 @@ def test_failures_of_the_loader_keep_their_code(
     def fail(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(command_line, "load", fail)
+    monkeypatch.setattr(loader, "load", fail)
     assert serve(tmp_path) == exit_code
     assert json.loads(termination_log.read_text())["code"] == code
 
 
 def test_a_loader_that_takes_too_long_ends_with_49(tmp_path, monkeypatch, termination_log):
     release = threading.Event()
-    monkeypatch.setattr(command_line, "load", lambda *_: release.wait(30))
+    monkeypatch.setattr(loader, "load", lambda *_: release.wait(30))
     assert serve(tmp_path, "--load-timeout-seconds", "0.2") == 49
     release.set()
     assert "was not ready after 0 s" in json.loads(termination_log.read_text())["message"]
@@ -203,7 +203,7 @@ def test_a_model_of_the_hub_is_fetched_into_the_cache_first(tmp_path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     seen: list[Settings] = []
     monkeypatch.setattr(
-        command_line, "fetch_then_load", lambda settings, _: seen.append(settings) or 1 / 0
+        loader, "fetch_then_load", lambda settings, _: seen.append(settings) or 1 / 0
     )
     assert command_line.run(["serve", "--model", "hf://org/chat-model", "--port", "0"]) == 50
     [settings] = seen
@@ -237,7 +237,7 @@ def test_the_last_message_is_short_enough_for_the_kubelet(tmp_path, monkeypatch,
     def fail(*_: Any) -> Any:
         raise OutOfMemory("x" * 10_000, hint="y")
 
-    monkeypatch.setattr(command_line, "load", fail)
+    monkeypatch.setattr(loader, "load", fail)
     assert serve(tmp_path) == 48
     assert termination_log.stat().st_size <= 4096
     assert json.loads(termination_log.read_text())["code"] == "OutOfMemory"

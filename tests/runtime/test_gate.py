@@ -192,6 +192,17 @@ async def test_a_turn_that_does_not_come_in_time_is_a_failure_that_may_be_tried_
     assert world.turns.waiting == 0
 
 
+async def test_whose_time_is_over_before_it_waits_is_told_so():
+    world = World()
+    first = world.start("first", 5)
+    await settle()
+    with pytest.raises(QueueTimeout):
+        await asyncio.wait_for(world.visit("late", seconds=0), timeout=60)
+    assert now() < 5
+    assert world.gate.waiting == 0
+    await first
+
+
 async def test_cancelled_ones_vanish_and_leave_no_place_taken():
     world = World()
     tasks = [world.start(str(n), 10) for n in range(4)]

@@ -7,9 +7,9 @@ import sys
 import time
 from typing import Any
 
-from modelserver_runtime.app.listening import listen
 from modelserver_runtime.app.server import serve
 from modelserver_runtime.backends.base import LoadedModel
+from modelserver_runtime.process.listening import listen
 from modelserver_runtime.settings import load_settings
 from support.fake_model import CountingBackend, fake_model
 

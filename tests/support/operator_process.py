@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +14,7 @@ import yaml
 from support.fault_proxy import FaultProxy
 from support.installation import Installation, environment_of, write_secretly
 from support.manifests import REPOSITORY
-from support.processes import RunningProcess, start_command, start_fork
+from support.processes import RunningProcess, ShiftedClock, start_command, start_fork
 from support.waiting import wait_until
 
 PREFIX = "MODELSERVER_OPERATOR_"
@@ -36,7 +37,8 @@ def free_port() -> int:
 class OperatorProcess:
     """One replica. `settings` are names of the configuration without prefix: NAMESPACES, ...
 
-    `forked`: from an interpreter that has imported the operator, which is a second faster.
+    `forked`: from an interpreter that has imported the operator, which is a second faster; only
+    then can it have another `clock`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class OperatorProcess:
         identity: str = "replica-a",
         settings: Mapping[str, str] | None = None,
         forked: bool = True,
+        clock: ShiftedClock | None = None,
     ) -> None:
         self.installation = installation
         self.proxy = proxy
@@ -58,7 +61,8 @@ class OperatorProcess:
         self._kubeconfig = folder / f"{identity}.kubeconfig"
         self._settings = dict(settings or {})
         self._process: RunningProcess | None = None
-        self._begin = start_fork if forked else start_command
+        assert forked or clock is None
+        self._begin = partial(start_fork, clock=clock) if forked else start_command
         self.probe_url = ""
         self.metrics_url = ""
 

@@ -12,7 +12,7 @@ that the router has, and as good or bad as `Behaviour` says.
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -24,11 +24,13 @@ from support import pod_outcomes
 from support.pod_outcomes import Outcome, Pod, Status
 
 ROUTER_PORT, MODEL_PORT = 9090, 8080
+PROXY_PATH = "/stats/prometheus"
 SERVER_LABEL = "modelserver.dev/server"
 ROLE_LABEL, REVISION_LABEL = "modelserver.dev/role", "modelserver.dev/revision"
 CASES = 10  # of a golden set
 EDGES_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 QUICK, SLOW = 0, 4  # buckets: within 0.1 s, and within 2 s
+GAPS = 9  # between the ten tokens of an answer
 FIRST_NETWORK, NETWORKS = 78, 170  # 127.77 is where starting pods are asked
 
 type Fetch = Callable[[str], Awaitable[dict[str, Any]]]
@@ -40,6 +42,8 @@ class Behaviour:
 
     error_percent: float = 0.0
     slow_percent: float = 0.0
+    slow_first_percent: float = 0.0  # of streams: every request is one
+    slow_gap_percent: float = 0.0  # of the times between two tokens
     disagree_percent: float = 0.0
 
 
@@ -48,26 +52,33 @@ class Counted:
     requests: float = 0.0
     errors: float = 0.0
     slow: float = 0.0
+    slow_first: float = 0.0
+    slow_gaps: float = 0.0
 
     def add(self, requests: float, behaviour: Behaviour) -> None:
         self.requests += requests
         self.errors += requests * behaviour.error_percent / 100
         self.slow += requests * behaviour.slow_percent / 100
+        self.slow_first += requests * behaviour.slow_first_percent / 100
+        self.slow_gaps += requests * GAPS * behaviour.slow_gap_percent / 100
 
     def as_json(self) -> dict[str, Any]:
-        requests, slow = int(self.requests), int(self.slow)
-        latency = [0] * (len(EDGES_SECONDS) + 1)
-        latency[QUICK], latency[SLOW] = requests - slow, slow
-        none = [0] * (len(EDGES_SECONDS) + 1)
+        requests = int(self.requests)
         return {
             "requests": requests,
             "errors": int(self.errors),
             "noAnswer": 0,
             "inFlight": 0,
-            "latency": latency,
-            "firstToken": none,
-            "tokenGaps": none,
+            "latency": _buckets(requests, int(self.slow)),
+            "firstToken": _buckets(requests, int(self.slow_first)),
+            "tokenGaps": _buckets(requests * GAPS, int(self.slow_gaps)),
         }
+
+
+def _buckets(number: int, slow: int) -> list[int]:
+    buckets = [0] * (len(EDGES_SECONDS) + 1)
+    buckets[QUICK], buckets[SLOW] = number - slow, slow
+    return buckets
 
 
 @dataclass(slots=True)
@@ -77,16 +88,19 @@ class PlayedPod:
     pod: Pod
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     counted: dict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
+    tried: dict[str, Counted] = field(default_factory=lambda: defaultdict(Counted))
     copies: list[float] = field(default_factory=lambda: [0.0] * 4)
     route: dict[str, Any] = field(default_factory=dict)
 
 
 class Traffic:
-    """`requests` come to a router between two looks at it.
+    """`requests` come to a router between two looks at it, and as many for each experiment.
 
     `silent` are servers whose pods answer nobody; the routers of `deaf` ones keep the route that
     they have; nobody asks anything of `idle` ones. `preflight_failures` is how many of ten cases of
-    a server's golden set are not answered as expected.
+    a server's golden set are not answered as expected. `shares` are the weights that somebody else
+    than the built-in router has put in force for a server, by revision. Pods of `unscraped` servers
+    have no metrics to show.
     """
 
     def __init__(self, high: int, low: int) -> None:
@@ -108,6 +122,8 @@ class Traffic:
         self.deaf: set[str] = set()
         self.idle: set[str] = set()
         self.preflight_failures: dict[str, int] = {}
+        self.shares: dict[str, Mapping[str, int]] = {}
+        self.unscraped: set[str] = set()
 
     def answered(self, namespace: str, server: str, revision: str) -> int:
         """Requests that the routers of a server have counted of a revision, those gone too."""
@@ -198,6 +214,9 @@ class Traffic:
         for revision, weight in played.route["weights"].items():
             behaviour = self.behaviours.get(revision, Behaviour())
             played.counted[revision].add(self.requests * weight / 100, behaviour)
+        for experiment in played.route.get("experiments", []):
+            behaviour = self.behaviours.get(experiment["revision"], Behaviour())
+            played.tried[experiment["name"]].add(self.requests, behaviour)
         if mirror := played.route.get("mirror"):
             copies = self.requests * mirror["percent"] / 100
             behaviour = self.behaviours.get(mirror["revision"], Behaviour())
@@ -215,18 +234,22 @@ class Traffic:
             "routeProblem": "",
             "edgesSeconds": EDGES_SECONDS,
             "revisions": {name: one.as_json() for name, one in played.counted.items()},
-            "experiments": {},
+            "experiments": {name: one.as_json() for name, one in played.tried.items()},
             "shadow": copies,
         }
 
     async def _model(self, request: web.BaseRequest) -> web.Response:
         played = self._asked(request)
-        if played is None:
+        if played is None or self._server_of(played) in self.unscraped:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         revision = played.pod["metadata"]["labels"].get(REVISION_LABEL, "")
         counted = played.counted[revision]
-        if self._server_of(played) not in self.idle:
-            counted.add(self.requests, self.behaviours.get(revision, Behaviour()))
+        if (server := self._server_of(played)) not in self.idle:
+            share = self.shares[server].get(revision, 0) if server in self.shares else 100
+            behaviour = self.behaviours.get(revision, Behaviour())
+            counted.add(self.requests * share / 100, behaviour)
+        if request.path == PROXY_PATH:
+            return web.Response(text=_metrics_of_proxy(counted, played.pod))
         return web.Response(text=_metrics(counted, played.began))
 
 
@@ -235,16 +258,41 @@ def _is_router(pod: Pod) -> bool:
 
 
 def _metrics(counted: Counted, began: datetime) -> str:
-    good = int(counted.requests) - int(counted.errors)
-    within = itertools.accumulate(counted.as_json()["latency"])
-    edges = (*map(str, EDGES_SECONDS), "+Inf")
+    good, told = int(counted.requests) - int(counted.errors), counted.as_json()
     lines = [
         f"process_start_time_seconds {began.timestamp()}",
         f'modelserver_requests_total{{route="/v1/completions",code="200"}} {good}',
         f'modelserver_requests_total{{route="/v1/completions",code="500"}} {int(counted.errors)}',
+        *_histogram("modelserver_request_duration_seconds", told["latency"]),
+        *_histogram("modelserver_time_to_first_token_seconds", told["firstToken"]),
+        *_histogram("modelserver_inter_token_seconds", told["tokenGaps"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics_of_proxy(counted: Counted, pod: Pod) -> str:
+    """As Istio's proxy beside the model counts, in milliseconds."""
+    metadata, told = pod["metadata"], counted.as_json()
+    workload = f"{metadata['labels'][SERVER_LABEL]}-{metadata['labels'][REVISION_LABEL]}"
+    labels = (
+        f'reporter="destination",destination_workload="{workload}"'
+        f',destination_workload_namespace="{metadata["namespace"]}"'
+    )
+    errors = int(counted.errors)
+    edges = (*(f"{edge * 1000:g}" for edge in EDGES_SECONDS), "+Inf")
+    within = zip(edges, itertools.accumulate(told["latency"]), strict=True)
+    lines = [
+        f'istio_requests_total{{{labels},response_code="200"}} {int(counted.requests) - errors}',
+        f'istio_requests_total{{{labels},response_code="503"}} {errors}',
         *(
-            f'modelserver_request_duration_seconds_bucket{{le="{edge}"}} {number}'
-            for edge, number in zip(edges, within, strict=True)
+            f'istio_request_duration_milliseconds_bucket{{{labels},le="{edge}"}} {number}'
+            for edge, number in within
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _histogram(name: str, buckets: list[int]) -> Iterator[str]:
+    edges = (*map(str, EDGES_SECONDS), "+Inf")
+    for edge, within in zip(edges, itertools.accumulate(buckets), strict=True):
+        yield f'{name}_bucket{{le="{edge}"}} {within}'

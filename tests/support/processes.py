@@ -13,6 +13,8 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -51,11 +53,37 @@ def start_command(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ShiftedClock:
+    """The wall clock of an operator, which its test sets; other clocks go on as they are.
+
+    The shift is in a file, so that a process that is started later has the same.
+    """
+
+    file: Path
+
+    def set(self, seconds: float) -> None:
+        """Later than the machine's, or earlier."""
+        unfinished = self.file.with_suffix(".new")
+        unfinished.write_text(str(seconds))
+        unfinished.replace(self.file)
+
+    def now(self) -> datetime:
+        shift = float(self.file.read_text()) if self.file.exists() else 0.0
+        return datetime.now(UTC) + timedelta(seconds=shift)
+
+
 def start_fork(
-    arguments: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    folder: Path,
+    *,
+    clock: ShiftedClock | None = None,
 ) -> RunningProcess:
+    arguments, environment = list(arguments), dict(environment)
     process = _FORKS.Process(
-        target=_run, args=(list(arguments), dict(environment), str(log), str(folder)), daemon=True
+        target=_run, args=(arguments, environment, str(log), str(folder), clock), daemon=True
     )
     with _nameless_main():
         process.start()
@@ -74,7 +102,13 @@ def _nameless_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-def _run(arguments: list[str], environment: dict[str, str], log: str, folder: str) -> None:
+def _run(
+    arguments: list[str],
+    environment: dict[str, str],
+    log: str,
+    folder: str,
+    clock: ShiftedClock | None,
+) -> None:
     """In the forked process."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(output, 1)
@@ -82,9 +116,11 @@ def _run(arguments: list[str], environment: dict[str, str], log: str, folder: st
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    from modelserver_operator.__main__ import main  # noqa: PLC0415  imported before the fork
+    from modelserver_operator import __main__ as operator  # noqa: PLC0415  imported before the fork
 
-    sys.exit(main(arguments))
+    if clock is not None:
+        operator._now = clock.now  # the one place where the operator asks for the time
+    sys.exit(operator.main(arguments))
 
 
 class _Command:

@@ -179,6 +179,43 @@ TEMPLATES = optional(
     ),
 )
 
+VARIANTS = optional(
+    model=optional(
+        uri=st.sampled_from([*GOOD_PLACES, "hf://a", "", "pvc://m/.."]),
+        revision=st.sampled_from([COMMIT, "main", ""]),
+    ),
+    runtime=optional(
+        image=st.sampled_from(["registry.example/other:1", "", "a b"]),
+        dtype=st.sampled_from(["Float16", "float16"]),
+        maxModelLength=st.sampled_from([0, 2048, -1]),
+        args=st.lists(st.sampled_from(["--a", "--b=c"]), max_size=2),
+        env=st.lists(
+            st.fixed_dictionaries(
+                {"name": st.sampled_from(["A", "B", "MODELSERVER_X", "1"])},
+                optional={"value": TEXTS},
+            ),
+            max_size=2,
+        ),
+    ),
+    resources=optional(requests=QUANTITIES, limits=QUANTITIES),
+)
+MATCHES = optional(
+    header=st.fixed_dictionaries({"name": st.just("x-track"), "value": TEXTS}),
+    cookie=st.fixed_dictionaries({"name": st.sampled_from(["a", "a b"]), "value": st.just("b")}),
+    userKeyPercent=st.sampled_from([1, 100, 0, 101]),
+)
+EXPERIMENTS = st.lists(
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["beta", "gamma", "Beta", ""]), "match": MATCHES},
+        optional={
+            "revision": st.sampled_from(["0a1b2c3d", "0a1b2c3", "main"]),
+            "variant": VARIANTS,
+            "replicas": st.sampled_from([1, 1000, 0]),
+        },
+    ),
+    max_size=2,
+)
+
 SPECS = st.fixed_dictionaries(
     {"model": MODELS},
     optional={
@@ -195,6 +232,7 @@ SPECS = st.fixed_dictionaries(
             priorityClassName=st.just("") | NAMES_OR_NOT,
         ),
         "podTemplate": TEMPLATES,
+        "traffic": optional(experiments=EXPERIMENTS),
         "suspend": st.booleans(),
     },
 )

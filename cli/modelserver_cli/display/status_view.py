@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from modelserver_cli.display.experiments_view import experiment_lines
 from modelserver_cli.display.words import bar, columns, duration
 from modelserver_cli.reading.picture import GatePicture, Picture, RevisionPicture, RunPicture
 from modelserver_operator.apis.rollout_status import RolloutPhase
@@ -25,6 +26,7 @@ def status_lines(picture: Picture, *, ascii_only: bool = False) -> Iterator[Text
     yield from _revisions(picture, ascii_only=ascii_only)
     if picture.run is not None:
         yield from _run(picture.run)
+    yield from experiment_lines(picture.experiments)
     yield from _ended(picture)
 
 

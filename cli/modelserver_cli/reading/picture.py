@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from modelserver_cli.reading.history import history_of
+from modelserver_operator.apis.experiment_status import ExperimentStatus, Track
 from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.apis.status import ConditionType, ModelServerStatus
 from modelserver_operator.apis.v1alpha1 import parse_status
@@ -80,6 +81,29 @@ class RunPicture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackPicture:
+    requests: int
+    errors_percent: str
+    p50_milliseconds: int | None
+    p90_milliseconds: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentPicture:
+    """`stable` is what the stable revision answered in the same time."""
+
+    name: str
+    phase: str
+    revision: str
+    ready: int
+    wanted: int
+    message: str
+    counted_seconds: float | None
+    answered: TrackPicture
+    stable: TrackPicture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     name: str
     namespace: str
@@ -90,6 +114,7 @@ class Picture:
     """Whether the operator has seen the spec as it is now."""
     revisions: tuple[RevisionPicture, ...]
     run: RunPicture | None = None
+    experiments: tuple[ExperimentPicture, ...] = ()
     diagnosis: str = ""
     hint: str = ""
     failed: tuple[str, ...] = ()
@@ -115,6 +140,7 @@ def picture_of(
         is_current=status.observed_generation == metadata.get("generation"),
         revisions=tuple(_revisions(status, records, deployments)),
         run=_run(status.rollout, now) if status.rollout else None,
+        experiments=tuple(_experiment(one, now) for one in status.experiments),
         diagnosis=f"{diagnosis.code}: {diagnosis.message}" if diagnosis else "",
         hint=diagnosis.hint if diagnosis else "",
         failed=tuple(
@@ -161,6 +187,29 @@ def weights_of(status: ModelServerStatus) -> dict[str, int]:
         new = run.weights.intended
         return {run.from_: WHOLE - new, run.to: new}
     return {status.serving_revision: WHOLE} if status.serving_revision else {}
+
+
+def _experiment(one: ExperimentStatus, now: datetime) -> ExperimentPicture:
+    return ExperimentPicture(
+        name=one.name,
+        phase=str(one.phase),
+        revision=one.revision,
+        ready=one.ready_replicas,
+        wanted=one.replicas,
+        message=one.message,
+        counted_seconds=seconds_since(one.since, now) if one.since else None,
+        answered=_track(one.answered),
+        stable=_track(one.stable),
+    )
+
+
+def _track(track: Track) -> TrackPicture:
+    return TrackPicture(
+        requests=track.requests,
+        errors_percent=track.errors_percent,
+        p50_milliseconds=track.p50_milliseconds,
+        p90_milliseconds=track.p90_milliseconds,
+    )
 
 
 def _run(run: Rollout, now: datetime) -> RunPicture:

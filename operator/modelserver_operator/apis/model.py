@@ -241,7 +241,7 @@ def _is_uri(model: "ModelOverlay") -> bool:
 
 
 class ModelOverlay(ApiModel):
-    """Another model in the place of `spec.model`; what is absent stays as it is there."""
+    """Another model in the place of the one that is served; what is absent stays as it is."""
 
     uri: Uri | None = None
     """Where its model is, as in `spec.model.uri`."""

@@ -59,6 +59,8 @@ class CapacityPolicy(StrEnum):
 class MetricSource(StrEnum):
     AUTO = "Auto"
     PODS = "Pods"
+    PROMETHEUS = "Prometheus"
+    ISTIO = "Istio"
 
 
 class Comparison(StrEnum):
@@ -163,10 +165,17 @@ class WebhookCheck(ApiModel):
     """Longest time of an answer."""
 
 
+_ISTIO_SEES_REQUESTS = (
+    "!has(self.source) || self.source != 'Istio'"
+    " || !(has(self.timeToFirstToken) || has(self.interTokenTime))"
+)
+
+
 class Analysis(ApiModel):
     source: MetricSource = MetricSource.AUTO
     """Where requests are counted. `Auto` takes the built-in router where it carries the traffic,
-    otherwise the pods."""
+    otherwise the pods. `Prometheus` and `Istio` ask the Prometheus that the operator is configured
+    with: for the pods' own metrics, or for those of the proxies beside them."""
     interval_seconds: Annotated[int, Field(ge=2, le=3_600)] = 15
     """How often they are counted."""
     min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 50
@@ -196,6 +205,19 @@ class Analysis(ApiModel):
         unique("name"),
     ] = ()
     """More checks, asked of Services in the namespace."""
+
+    rules = (
+        Rule(
+            cel=_ISTIO_SEES_REQUESTS,
+            holds=lambda analysis: (
+                analysis.source is not MetricSource.ISTIO
+                or (analysis.time_to_first_token is None and analysis.inter_token_time is None)
+            ),
+            message="Istio sees requests and no tokens: remove timeToFirstToken and"
+            " interTokenTime, or set source to Prometheus",
+            field_path=".source",
+        ),
+    )
 
 
 _STEPS_RISE = (

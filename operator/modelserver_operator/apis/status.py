@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
-from pydantic.json_schema import SkipJsonSchema
 
 from modelserver_operator.apis.experiment_status import (
     MOST_EXPERIMENTS,
@@ -139,14 +138,12 @@ class ModelServerStatus(StatusModel):
     """What became of the last command."""
     rolled_back_to: RolledBackTo | None = None
     """What is wanted instead of the spec, by command."""
-    experiments: SkipJsonSchema[
-        Annotated[
-            tuple[ExperimentStatus, ...],
-            Field(max_length=MOST_EXPERIMENTS, json_schema_extra=list_map("name")),
-        ]
+    experiments: Annotated[
+        tuple[ExperimentStatus, ...],
+        Field(max_length=MOST_EXPERIMENTS, json_schema_extra=list_map("name")),
     ] = ()
     """What became of `spec.traffic.experiments`, each beside the stable revision."""
-    experiment_traffic: SkipJsonSchema[ExperimentTraffic | None] = None
+    experiment_traffic: ExperimentTraffic | None = None
     """How their requests are led to them, and from where the next ones are counted."""
     artifact: Artifact | None = None
     """The model's files."""

@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
-from pydantic.json_schema import SkipJsonSchema
 
 from modelserver_operator.apis.model import DataType, ModelOverlay
 from modelserver_operator.apis.rollout import CheckName, SomePercent
@@ -25,7 +24,7 @@ _HEADER = r"^[A-Za-z0-9][-A-Za-z0-9_]*$"
 Host = Annotated[str, StringConstraints(max_length=253, pattern=_HOST)]
 GatewayName = Annotated[str, StringConstraints(max_length=317, pattern=_GATEWAY)]
 HeaderName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_HEADER)]
-RevisionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+RevisionName = Annotated[str, StringConstraints(max_length=8, pattern=r"^[0-9a-f]{8}$")]
 
 
 class Router(StrEnum):
@@ -92,7 +91,7 @@ class ExperimentMatch(ApiModel):
 
 
 class RuntimeOverlay(ApiModel):
-    """What differs from `spec.runtime`; what is absent stays as it is there."""
+    """Settings of `spec.runtime` that differ; what is absent stays as it is."""
 
     image: Annotated[Image, StringConstraints(min_length=1)] | None = None
     """Image that serves it."""
@@ -105,7 +104,7 @@ class RuntimeOverlay(ApiModel):
         Field(max_length=16, json_schema_extra=list_map("name")),
         unique("name"),
     ] = ()
-    """More environment variables; one that `spec.runtime.env` has too is replaced."""
+    """More environment variables; one with a name that is there already is replaced."""
     args: (
         Annotated[
             tuple[Annotated[str, StringConstraints(max_length=1024)], ...],
@@ -113,18 +112,18 @@ class RuntimeOverlay(ApiModel):
         ]
         | None
     ) = None
-    """Arguments instead of those in `spec.runtime.args`."""
+    """Arguments, instead of those that are there."""
 
 
 class Variant(ApiModel):
-    """Settings of its own, laid over those of the spec."""
+    """Settings of its own, laid over those of the revision that serves."""
 
     model: ModelOverlay | None = None
     """Another model, or another commit of it."""
     runtime: RuntimeOverlay | None = None
     """Other settings of what serves it."""
     resources: Resources | None = None
-    """What each of its pods needs, instead of `spec.resources`."""
+    """What each of its pods needs, in the place of `spec.resources`."""
 
     rules = (
         Rule(
@@ -147,8 +146,8 @@ class Experiment(ApiModel):
     revision: RevisionName | None = None
     """The revision that answers them: one that is kept in the history."""
     variant: Variant | None = None
-    """What answers them: the spec with these settings laid over it. It has a revision of its own,
-    so the same settings are the same pods."""
+    """What answers them: the revision that serves, with these settings laid over its own. That is a
+    revision too, so the same settings are the same pods."""
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     """How many pods it gets. Of experiments with the same revision the largest number counts;
     while the revision serves or is rolled out, it has the pods of that."""
@@ -179,11 +178,10 @@ class Traffic(ApiModel):
     `namespace/name`."""
     sticky: Sticky | None = None
     """What keeps a client at one revision while there are two."""
-    experiments: SkipJsonSchema[  # not in the CRD before their revisions get pods
-        Annotated[
-            tuple[Experiment, ...],
-            Field(max_length=8, json_schema_extra=list_map("name")),
-            unique("name"),
-        ]
+    experiments: Annotated[
+        tuple[Experiment, ...],
+        Field(max_length=8, json_schema_extra=list_map("name")),
+        unique("name"),
     ] = ()
-    """Requests that another revision answers, for as long as this is here."""
+    """Requests that another revision answers, for as long as this is here. They are neither
+    weighed nor counted by a rollout."""

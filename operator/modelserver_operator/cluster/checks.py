@@ -8,27 +8,23 @@ from string import Template
 from typing import Any
 
 import aiohttp
-import orjson
 
 from modelserver_operator.apis.rollout import QueryCheck, WebhookCheck
+from modelserver_operator.cluster.prometheus import NO_ANSWER, NOT_CONFIGURED, Prometheus, said
 from modelserver_operator.plan.checking import Checks
 from modelserver_operator.rollout.sight import CheckAnswer
 
-PATIENCE = aiohttp.ClientTimeout(total=10, sock_connect=2)
 MOST_BYTES = 64 * 1024
-LONGEST_TEXT = 200
-
-_NO_ANSWER = (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError, IndexError)
 
 
 class CheckProbe:
-    """Without credentials. `prometheus_url` is the operator's own setting; empty: there is none."""
+    """Without credentials."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, *, prometheus_url: str, cluster_domain: str
+        self, session: aiohttp.ClientSession, *, prometheus: Prometheus, cluster_domain: str
     ) -> None:
         self._session = session
-        self._prometheus_url = prometheus_url.rstrip("/")
+        self._prometheus = prometheus
         self._cluster_domain = cluster_domain
 
     async def ask(self, checks: Checks) -> tuple[CheckAnswer, ...]:
@@ -42,27 +38,15 @@ class CheckProbe:
     # -- queries -------------------------------------------------------------------------------
 
     async def _query(self, check: QueryCheck, checks: Checks) -> CheckAnswer:
-        if not self._prometheus_url:
-            message = (
-                "this operator has no Prometheus; set MODELSERVER_OPERATOR_PROMETHEUS_URL, or"
-                " remove the query"
-            )
+        if not self._prometheus.is_configured:
+            message = f"{NOT_CONFIGURED}, or remove the query"
             return CheckAnswer(name=check.name, passed=None, message=message)
         query = Template(check.query).safe_substitute(checks.words)
         try:
-            value = await self._value_of(query)
-        except _NO_ANSWER as failure:
-            return CheckAnswer(name=check.name, passed=None, message=_said(failure))
+            value = _value_in(await self._prometheus.query(query, most_bytes=MOST_BYTES))
+        except NO_ANSWER as failure:
+            return CheckAnswer(name=check.name, passed=None, message=said(failure))
         return _judged(check, value)
-
-    async def _value_of(self, query: str) -> float:
-        async with self._session.get(
-            f"{self._prometheus_url}/api/v1/query",
-            params={"query": query},
-            timeout=PATIENCE,
-            allow_redirects=False,
-        ) as response:
-            return _value_in(orjson.loads(await _body(response)))
 
     # -- webhooks ------------------------------------------------------------------------------
 
@@ -76,24 +60,13 @@ class CheckProbe:
                 allow_redirects=False,
             ) as response:
                 return _answered(check, response.status)
-        except _NO_ANSWER as failure:
-            return CheckAnswer(name=check.name, passed=None, message=_said(failure))
+        except NO_ANSWER as failure:
+            return CheckAnswer(name=check.name, passed=None, message=said(failure))
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(MOST_BYTES + 1)
-    while len(body) <= MOST_BYTES and (more := await response.content.read(MOST_BYTES)):
-        body += more
-    if len(body) > MOST_BYTES:
-        raise ValueError(f"the answer has more than {MOST_BYTES} bytes")
-    return body
-
-
-def _value_in(answer: Any) -> float:
+def _value_in(data: Any) -> float:
     """Of a scalar, or of a vector with one element; raises ValueError for anything else."""
-    if answer["status"] != "success":
-        raise ValueError(f"Prometheus refuses the query: {answer.get('error')}")
-    kind, result = answer["data"]["resultType"], answer["data"]["result"]
+    kind, result = data["resultType"], data["result"]
     if kind == "vector" and len(result) != 1:
         raise ValueError(f"the query must have one value as its result; it has {len(result)}")
     if kind not in {"vector", "scalar"}:
@@ -121,8 +94,3 @@ def _answered(check: WebhookCheck, status: int) -> CheckAnswer:
     is_refusal = status == HTTPStatus.FORBIDDEN
     message = f"Service {check.service} answered {status}; 200 passes, 403 fails"
     return CheckAnswer(name=check.name, passed=False if is_refusal else None, message=message)
-
-
-def _said(failure: BaseException) -> str:
-    text = str(failure) or "no answer in time"
-    return f"{type(failure).__name__}: {text}"[:LONGEST_TEXT]

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -13,6 +11,8 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from modelserver_operator.cluster.bodies import read_at_most
+from modelserver_operator.cluster.samples import MOST_EDGES, RUNTIME, count_of, counted
 from modelserver_operator.plan.answers import (
     Copies,
     Heard,
@@ -31,15 +31,6 @@ MOST_BYTES = 2 * 1024 * 1024
 MOST_PODS_AT_ONCE = 16
 LONGEST_TEXT = 512
 MOST_REVISIONS = 64  # and experiments, that a router may speak of
-MOST_EDGES = 256
-MOST_COUNTED = 2**53  # JSON's numbers are exact up to here
-
-REQUESTS = "modelserver_requests_total"
-LATENCY = "modelserver_request_duration_seconds_bucket"
-FIRST_TOKEN = "modelserver_time_to_first_token_seconds_bucket"  # noqa: S105  of text
-TOKEN_GAPS = "modelserver_inter_token_seconds_bucket"  # noqa: S105  of text
-BEGAN = "process_start_time_seconds"
-READ = (REQUESTS, LATENCY, FIRST_TOKEN, TOKEN_GAPS, BEGAN)
 
 type Json = Mapping[str, Any]
 
@@ -93,7 +84,7 @@ class ReadingProbe:
                 self._session.get(url, timeout=PATIENCE, allow_redirects=False) as response,
             ):
                 response.raise_for_status()
-                return parse(await _body(response))
+                return parse(await read_at_most(response, MOST_BYTES))
         except _NOT_AN_ANSWER as failure:
             log.info("%s is not answered: %s: %s", url, type(failure).__name__, failure)
             return None
@@ -102,15 +93,6 @@ class ReadingProbe:
 def _host(pod: Manifest) -> str:
     address = str(pod["status"]["podIP"])
     return f"[{address}]" if ":" in address else address
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
-    return bytes(body)
 
 
 # -- of the built-in router ------------------------------------------------------------------------
@@ -135,8 +117,8 @@ def router_answer(body: bytes) -> RouterAnswer:
 
 def _tally(counted: Json, edges: tuple[float, ...]) -> Tally:
     return Tally(
-        requests=_count(counted["requests"]),
-        errors=_count(counted["errors"]),
+        requests=count_of(counted["requests"]),
+        errors=count_of(counted["errors"]),
         latency=_histogram(counted.get("latency"), edges),
         first_token=_histogram(counted.get("firstToken"), edges),
         token_gaps=_histogram(counted.get("tokenGaps"), edges),
@@ -148,25 +130,20 @@ def _histogram(buckets: Any, edges: tuple[float, ...]) -> Histogram:
         return Histogram(edges_seconds=edges, buckets=(0,) * (len(edges) + 1))
     if len(buckets) != len(edges) + 1:
         raise ValueError(f"{len(buckets)} buckets for {len(edges)} edges; one more is expected")
-    return Histogram(edges_seconds=edges, buckets=tuple(_count(one) for one in buckets))
+    return Histogram(edges_seconds=edges, buckets=tuple(count_of(one) for one in buckets))
 
 
 def _copies(counted: Json) -> Copies:
     """A copy that got no good answer, where the client did, disagrees."""
-    failed, baseline_failed = (_count(counted.get(one, 0)) for one in ("failed", "baselineFailed"))
-    return Copies(
-        pairs=_count(counted.get("pairs", 0)) + failed,
-        disagreed=_count(counted.get("disagreed", 0)) + failed,
-        baseline_pairs=_count(counted.get("baselinePairs", 0)) + baseline_failed,
-        baseline_disagreed=_count(counted.get("baselineDisagreed", 0)) + baseline_failed,
+    failed, baseline_failed = (
+        count_of(counted.get(one, 0)) for one in ("failed", "baselineFailed")
     )
-
-
-def _count(number: Any) -> int:
-    whole = int(number)
-    if not 0 <= whole <= MOST_COUNTED:
-        raise ValueError(f"{whole} is no count")
-    return whole
+    return Copies(
+        pairs=count_of(counted.get("pairs", 0)) + failed,
+        disagreed=count_of(counted.get("disagreed", 0)) + failed,
+        baseline_pairs=count_of(counted.get("baselinePairs", 0)) + baseline_failed,
+        baseline_disagreed=count_of(counted.get("baselineDisagreed", 0)) + baseline_failed,
+    )
 
 
 # -- of a pod of a model ---------------------------------------------------------------------------
@@ -174,41 +151,14 @@ def _count(number: Any) -> int:
 
 def model_answer(body: bytes) -> ModelAnswer:
     """Raises ValueError or KeyError where it is no Prometheus text of ours."""
-    samples: dict[str, list[Sample]] = defaultdict(list)
-    for sample in _samples(body.decode()):
-        samples[sample.name].append(sample)
-    if not samples[BEGAN]:
-        raise ValueError(f"no {BEGAN}: it cannot be known since when it counts")
-    failed = [one for one in samples[REQUESTS] if one.labels["code"].startswith("5")]
-    return ModelAnswer(
-        began=datetime.fromtimestamp(samples[BEGAN][0].value, UTC),
-        tally=Tally(
-            requests=_sum(samples[REQUESTS]),
-            errors=_sum(failed),
-            latency=_cumulative(samples[LATENCY]),
-            first_token=_cumulative(samples[FIRST_TOKEN]),
-            token_gaps=_cumulative(samples[TOKEN_GAPS]),
-        ),
-    )
+    answer = counted(_samples(body.decode()), RUNTIME)
+    if answer.began is None:
+        raise ValueError(f"no {RUNTIME.began}: it cannot be known since when it counts")
+    return answer
 
 
 def _samples(text: str) -> Iterator[Sample]:
     """Only the lines that are read: a server has hundreds of others."""
-    lines = [line for line in text.splitlines() if line.startswith(READ)]
+    lines = [line for line in text.splitlines() if line.startswith(RUNTIME.all)]
     for family in text_string_to_metric_families("\n".join(lines) + "\n"):
         yield from family.samples
-
-
-def _sum(samples: Iterable[Sample]) -> int:
-    return _count(sum(sample.value for sample in samples))
-
-
-def _cumulative(samples: Iterable[Sample]) -> Histogram:
-    """Prometheus' buckets contain those before them; routes and models are added up."""
-    within: dict[float, float] = defaultdict(float)
-    for sample in samples:
-        within[float(sample.labels["le"])] += sample.value
-    edges = tuple(sorted(edge for edge in within if math.isfinite(edge)))[:MOST_EDGES]
-    numbers = [_count(within[edge]) for edge in edges] + [_count(within.get(math.inf, 0))]
-    buckets = [now - before for before, now in zip([0, *numbers], numbers, strict=False)]
-    return Histogram(edges_seconds=edges, buckets=tuple(_count(one) for one in buckets))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from modelserver_operator.apis.rollout import MetricSource
+
 # Of what a quantile is taken; the first ten say little about the ninth of ten.
 FEWEST_FOR_QUANTILE = 20
 
@@ -90,6 +92,34 @@ class ModelAnswer:
 
     began: datetime | None = None
     tally: Tally = Tally()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSource:
+    """A pod, as a Prometheus knows it; `source` tells it from other pods."""
+
+    source: str
+    revision: str
+    answer: ModelAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a Prometheus knows; `problem` says in a sentence why it knows nothing."""
+
+    sources: tuple[MeasuredSource, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesQuestion:
+    """Of a Prometheus. `revisions` is by what its series are told apart: the names of pods, or of
+    Istio's workloads.
+    """  # noqa: D205  one sentence
+
+    source: MetricSource
+    namespace: str
+    revisions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

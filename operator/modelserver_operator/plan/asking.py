@@ -16,6 +16,9 @@ from modelserver_operator.rollout.experiments import is_count_wanted
 from modelserver_operator.rollout.frozen import analysis_of, rules_of
 from modelserver_operator.rollout.sight import Wish
 
+# Whose counts are asked of Prometheus, and not of pods.
+MEASURED = frozenset({MetricSource.PROMETHEUS, MetricSource.ISTIO})
+
 
 def questions_of(server: ModelServer, wish: Wish, observed: Observed, now: datetime) -> Questions:
     """None at rest: while no run is going on that is decided by evidence, and nothing is tried."""
@@ -33,9 +36,10 @@ def _of_run(
     run = server.status.rollout
     if run is None or not is_going_on(run):
         return (), ()
-    asks_models = run.edges is None or counts_at_pods(run, wish)
+    source = analysis_of(rules_of(run)).source
+    asks_models = counts_at_pods(run, wish) or (run.edges is None and source not in MEASURED)
     revisions = (run.from_, run.to) if asks_models else ()
-    return _routers(observed), tuple(_models(revisions, observed))
+    return _routers(observed), tuple(models_of(revisions, observed))
 
 
 def _of_experiments(
@@ -48,7 +52,7 @@ def _of_experiments(
         return (_routers(observed) if is_due or _is_route_awaited(server) else ()), ()
     running = {one.revision for one in status.experiments if one.is_routed}
     revisions = (status.serving_revision, *sorted(running)) if is_due else ()
-    return (), tuple(_models(revisions, observed))
+    return (), tuple(models_of(revisions, observed))
 
 
 def _is_route_awaited(server: ModelServer) -> bool:
@@ -65,16 +69,18 @@ def _routers(observed: Observed) -> tuple[str, ...]:
 
 
 def counts_at_pods(run: Rollout, wish: Wish) -> bool:
-    """Whether requests are counted by the models' own pods, and not by the built-in router."""
+    """Whether the models' own pods are asked what they have counted, and nobody else."""
     source = analysis_of(rules_of(run)).source
-    return source is MetricSource.PODS or wish.router is not Router.GATEWAY
+    if source is MetricSource.AUTO:
+        return wish.router is not Router.GATEWAY
+    return source is MetricSource.PODS
 
 
 def ready_routers(observed: Observed) -> list[Manifest]:
     return [pod for pod in observed.pods if is_router(pod) and _can_be_asked(pod)]
 
 
-def _models(revisions: Iterable[str], observed: Observed) -> Iterator[str]:
+def models_of(revisions: Iterable[str], observed: Observed) -> Iterator[str]:
     """As many of each revision as are counted, always the same ones."""
     for revision in filter(None, revisions):
         pods = [pod for pod in observed.pods if revision_label(pod) == revision]

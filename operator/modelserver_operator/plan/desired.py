@@ -17,6 +17,7 @@ from modelserver_operator.plan.drift import additions, differences
 from modelserver_operator.plan.examining import examination_of
 from modelserver_operator.plan.experiments import experiments_of
 from modelserver_operator.plan.looks import is_going, key_of
+from modelserver_operator.plan.measuring import series_of
 from modelserver_operator.plan.phases import (
     mounting_delay_seconds,
     mounting_pods,
@@ -80,6 +81,7 @@ def desired_state(
         route_version=arrangement.routing.version if arrangement.routing else "",
         preflight=wanted.preflight,
         route_problem=arrangement.route_problem,
+        series=series_of(server, observed, now),
         checks=checks_of(server, wish, now),
         questions=questions_of(server, wish, observed, now),
         writes=tuple(_writes(desired, observed)),
@@ -134,12 +136,24 @@ def _soonest(*delays: float | None) -> float | None:
 
 
 def _writes(desired: dict[ChildKey, Manifest], observed: Observed) -> Iterator[Write]:
-    for key in sorted(desired, key=lambda one: (_ORDER[one.kind], one.name)):
+    """Pods are given away before others are asked for: there may be room for no more."""
+
+    def turn(key: ChildKey) -> tuple[int, bool, str]:
+        return _ORDER[key.kind], _grows(desired[key], observed.children.get(key)), key.name
+
+    for key in sorted(desired, key=turn):
         if key in observed.strangers:
             continue
         write = write_of(desired[key], observed.children.get(key))
         if write is not None:
             yield write
+
+
+def _grows(desired: Manifest, observed: Manifest | None) -> bool:
+    wanted, has = (
+        int((one or {}).get("spec", {}).get("replicas", 0)) for one in (desired, observed)
+    )
+    return wanted > has
 
 
 def write_of(desired: Manifest, observed: Manifest | None) -> Write | None:

@@ -15,14 +15,14 @@ from modelserver_operator.apis.traffic import Experiment, Traffic, Variant
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import deployment_of, stored_revisions
-from modelserver_operator.plan.resolving import Target, known_revision, pinned_revision
+from modelserver_operator.plan.resolving import Target
 from modelserver_operator.plan.values import Observed, PlannedExperiment
 from modelserver_operator.plan.wishes import choice_of
 from modelserver_operator.resources.digest import canonical_json
 from modelserver_operator.resources.overlay import overlaid
-from modelserver_operator.resources.revision import Revision, ServedSpec
+from modelserver_operator.resources.revision import Pins, Revision, ServedSpec, needs_runtime_image
 from modelserver_operator.resources.route import RoutedExperiment
-from modelserver_operator.resources.router_choice import experiment_problem
+from modelserver_operator.resources.router_choice import RouterChoice, experiment_problem
 
 _MOST_NAMED = 5  # revisions in a sentence
 
@@ -66,7 +66,13 @@ def experiments_of(
     traffic = server.spec.traffic or Traffic()
     if not traffic.experiments:
         return ()
-    finder = _Finder(server=server, target=target, observed=observed, config=config)
+    finder = _Finder(
+        server=server,
+        target=target,
+        known=stored_revisions(observed),
+        choice=choice_of(server, observed),
+        config=config,
+    )
     return tuple(finder.tried(one) for one in traffic.experiments)
 
 
@@ -74,7 +80,8 @@ def experiments_of(
 class _Finder:
     server: ModelServer
     target: Target
-    observed: Observed
+    known: Mapping[str, Revision]
+    choice: RouterChoice
     config: OperatorConfig
 
     def tried(self, experiment: Experiment) -> Tried:
@@ -87,9 +94,8 @@ class _Finder:
     def _found(self, experiment: Experiment) -> Tried:
         if experiment.variant is not None:
             return self._of_variant(experiment, experiment.variant)
-        stored = stored_revisions(self.observed)
-        if self.target.revision is not None:
-            stored[self.target.revision.name] = self.target.revision
+        target = self.target.revision
+        stored = {**self.known, **({target.name: target} if target is not None else {})}
         revision = stored.get(experiment.revision or "")
         if revision is not None:
             return Tried(experiment=experiment, revision=revision)
@@ -101,33 +107,31 @@ class _Finder:
         return Tried(experiment=experiment, reason="UnknownRevision", problem=problem)
 
     def _of_variant(self, experiment: Experiment, variant: Variant) -> Tried:
+        base = self._base()
+        if base is None:
+            problem = "it begins when the revision is known that it differs from"
+            return Tried(experiment=experiment, reason="Resolving", problem=problem)
         try:
-            served = served_variant(ServedSpec.of(self.server.spec), variant)
+            revision = revised(base, variant, self.config)
         except ValidationError as failure:
             said = failure.errors(include_url=False, include_input=False)[0]["msg"]
-            problem = f"the variant does not fit the spec: {said.removeprefix('Value error, ')}"
-            return Tried(experiment=experiment, reason="InvalidVariant", problem=problem)
-        if served.model.is_file and not self.config.allow_file_models:
             problem = (
-                f"this operator does not allow models in the runtime's image, as {served.model.uri}"
+                f"the variant does not fit revision {base.name}, over which it is laid:"
+                f" {said.removeprefix('Value error, ')}"
+            )
+            return Tried(experiment=experiment, reason="InvalidVariant", problem=problem)
+        if revision.served.model.is_file and not self.config.allow_file_models:
+            problem = (
+                f"{revision.served.model.uri} is a folder inside the runtime's image, which this"
+                " operator does not allow"
             )
             return Tried(experiment=experiment, reason="FileModelsNotAllowed", problem=problem)
-        revision = known_revision(self.server, served, self.observed, self.config)
-        if revision is None and (commit := self._commit(served, variant)) is not None:
-            revision = pinned_revision(served, self.config, commit=commit)
-        if revision is None:
-            problem = "it begins when it is known which commit the model of the spec is"
-            return Tried(experiment=experiment, reason="Resolving", problem=problem)
         return Tried(experiment=experiment, revision=revision)
 
-    def _commit(self, served: ServedSpec, variant: Variant) -> str | None:
-        """A variant of the same model has the same weights; None while they are not known."""
-        overlay = variant.model
-        if not served.model.is_from_hub:
-            return ""
-        if overlay is not None and overlay.revision is not None:
-            return overlay.revision
-        return self.target.revision.commit if self.target.revision is not None else None
+    def _base(self) -> Revision | None:
+        """What serves; what the spec asks for takes its place when it serves."""
+        serving = self.known.get(self.server.status.serving_revision)
+        return serving or self.target.revision
 
     def _forbidden(self, experiment: Experiment, revision: Revision) -> tuple[str, str]:
         status = self.server.status
@@ -139,16 +143,24 @@ class _Finder:
                 f"revision {revision.name} was rolled back ({failed.reason}); name another one, or"
                 " give the command retry"
             )
-        return experiment_problem(choice_of(self.server, self.observed), experiment)
+        return experiment_problem(self.choice, experiment)
 
 
-def served_variant(served: ServedSpec, variant: Variant) -> ServedSpec:
+def revised(base: Revision, variant: Variant, config: OperatorConfig) -> Revision:
     """Raises ValidationError where the two do not fit together."""
-    base = served.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    merged = overlaid(base, _overlay(variant))
+    spec = base.served.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    merged = overlaid(spec, _overlay(variant))
     if variant.resources is not None:
         merged["resources"] = variant.resources.model_dump(mode="json", by_alias=True)
-    return ServedSpec.model_validate_json(canonical_json(merged))
+    served = ServedSpec.model_validate_json(canonical_json(merged))
+    commit = variant.model.revision if variant.model is not None else None
+    image, hub = base.pins.runtime_image, base.pins.hub_endpoint
+    pins = Pins(
+        runtime_image=(image or config.runtime_image) if needs_runtime_image(served) else "",
+        hub_endpoint=(hub or config.hub_endpoint) if served.is_fetched else "",
+        commit=(commit or base.commit) if served.model.is_from_hub else "",
+    )
+    return Revision(served=served, pins=pins)
 
 
 def _overlay(variant: Variant) -> dict[str, Any]:

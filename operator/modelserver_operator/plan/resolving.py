@@ -60,7 +60,7 @@ def find_target(
     if (known := known_revision(server, served, observed, config)) is not None:
         return _resolved(known)
     if not model.is_from_hub or COMMIT.fullmatch(model.revision):
-        return _resolved(pinned_revision(served, config, commit=model.revision))
+        return _resolved(_pinned(served, config, commit=model.revision))
     if server.spec.suspend:
         return Target(resolution=_waiting("Suspended", "the model is resolved when it resumes"))
     return _ask(server, served, observed, config, now)
@@ -84,7 +84,7 @@ def _resolved(revision: Revision) -> Target:
     return Target(resolution=resolution, revision=revision)
 
 
-def pinned_revision(served: ServedSpec, config: OperatorConfig, *, commit: str) -> Revision:
+def _pinned(served: ServedSpec, config: OperatorConfig, *, commit: str) -> Revision:
     pins = Pins(
         runtime_image=config.runtime_image if needs_runtime_image(served) else "",
         hub_endpoint=config.hub_endpoint if served.is_fetched else "",
@@ -174,7 +174,7 @@ def _ask(
     image = _resolving_image(served, config)
     job = make_resolve_job(server, image=image, hub_endpoint=config.hub_endpoint)
     if commit := answer_of(job, observed):
-        revision = pinned_revision(served, config, commit=commit)
+        revision = _pinned(served, config, commit=commit)
         resolution = Resolution(state=ResolutionState.RESOLVED, commit=commit)
         return Target(resolution=resolution, revision=revision, job=job)
     name = server.spec.model.revision or "main"

@@ -6,7 +6,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from modelserver_operator.plan.answers import NO_QUESTIONS, NOTHING_HEARD, Heard, Questions
+from modelserver_operator.plan.answers import (
+    NO_QUESTIONS,
+    NOTHING_HEARD,
+    Heard,
+    Measured,
+    Questions,
+    SeriesQuestion,
+)
 from modelserver_operator.plan.checking import NO_CHECKS, Checks
 from modelserver_operator.resources.route import Route
 from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
@@ -55,6 +62,7 @@ class Observed:
     mount_failures: Mapping[str, str] = MappingProxyType({})
     capabilities: Capabilities = NO_CAPABILITIES
     heard: Heard = NOTHING_HEARD
+    measured: Measured | None = None  # by Prometheus, if it was asked
     checks: tuple[CheckAnswer, ...] | None = None  # of queries and webhooks, if they were asked
 
 
@@ -164,6 +172,7 @@ class Plan:
     route_version: str = ""  # what the built-in router's pods shall say; "" without one
     preflight: PreflightSeen = NO_PREFLIGHT  # what the golden set's Job says
     route_problem: str = ""  # why nothing can divide the traffic, in a sentence for the user
+    series: SeriesQuestion | None = None  # what Prometheus is to be asked
     checks: Checks = NO_CHECKS  # queries and webhooks to be asked before a decision is made
     questions: Questions = NO_QUESTIONS  # to be asked before a decision is made
     writes: tuple[Write, ...] = ()

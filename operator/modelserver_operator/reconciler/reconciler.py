@@ -8,12 +8,13 @@ from types import MappingProxyType
 from modelserver_operator.apis.v1alpha1 import parse_model_server
 from modelserver_operator.cluster.checks import CheckProbe
 from modelserver_operator.cluster.client import ApiClient, ObjectName, name_of
+from modelserver_operator.cluster.measuring import MeasuringProbe
 from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe
 from modelserver_operator.cluster.readings import ReadingProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidResource, NotFound
-from modelserver_operator.plan.answers import NOTHING_HEARD, Heard
+from modelserver_operator.plan.answers import NOTHING_HEARD, Heard, Measured
 from modelserver_operator.plan.desired import desired_state
 from modelserver_operator.plan.values import Manifest, Observed, Plan, PodProgress, Refusal
 from modelserver_operator.reconciler.announce import Announcer
@@ -32,6 +33,7 @@ class Probes:
     mounts: MountProbe
     readings: ReadingProbe
     checks: CheckProbe
+    measuring: MeasuringProbe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Answers:
     mount_failures: Mapping[str, str] = MappingProxyType({})
     heard: Heard = NOTHING_HEARD
     checks: tuple[CheckAnswer, ...] | None = None
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +136,14 @@ class Reconciler:
         answers = Answers(progress=await self._progress_of(where))
         look = await self._look(cached, answers)
         plan = look.plan
-        if not plan.unmounted and not plan.questions:
+        if not any((plan.unmounted, plan.questions, plan.series, plan.checks)):
             return look, answers
         answers = replace(
             answers,
             mount_failures=await self._mount_failures(look),
             heard=await self._probes.readings.read(look.observed.pods, plan.questions),
             checks=await self._probes.checks.ask(plan.checks) if plan.checks else None,
+            measured=await self._probes.measuring.ask(plan.series) if plan.series else None,
         )
         return await self._look(cached, answers), answers
 
@@ -186,7 +190,9 @@ class Reconciler:
         server_id = _id_of(manifest)
         await self._refresh_strangers(server_id)
         observed = self._caches.observe(server_id, answers.progress, answers.mount_failures)
-        observed = replace(observed, heard=answers.heard, checks=answers.checks)
+        observed = replace(
+            observed, heard=answers.heard, checks=answers.checks, measured=answers.measured
+        )
         now = self._clock()
         try:
             server = parse_model_server(manifest)

@@ -14,7 +14,7 @@ from modelserver_operator.apis.rollout_status import (
     RolloutPhase,
 )
 from modelserver_operator.rollout import clocks
-from modelserver_operator.rollout.counts import Counts, Growth, Reading, growth_of
+from modelserver_operator.rollout.counts import Counts, Reading, RequestGrowth, growth_of
 from modelserver_operator.rollout.frozen import analysis_of, is_swap
 from modelserver_operator.rollout.gates import (
     Gate,
@@ -103,7 +103,7 @@ def _gates(run: Rollout, rules: RolloutSpec) -> tuple[Gate, ...]:
     return tuple(replace(gate, min_requests=0) for gate in gates)
 
 
-def _growth(stored: Iterable[str], readings: Iterable[Reading], scene: Scene) -> Growth:
+def _growth(stored: Iterable[str], readings: Iterable[Reading], scene: Scene) -> RequestGrowth:
     run = scene.run
     base = [_reading(one) for one in stored]
     since = clocks.parse(run.counted_at or run.start_time)
@@ -121,7 +121,9 @@ def _sampled(readings: Iterable[Reading], base: Iterable[Reading], run: Rollout)
     return kept
 
 
-def _tests(scene: Scene, requests: Growth, copies: Growth) -> dict[GateName, SequentialTest]:
+def _tests(
+    scene: Scene, requests: RequestGrowth, copies: RequestGrowth
+) -> dict[GateName, SequentialTest]:
     run = scene.run
     gates, before = gates_of(analysis_of(scene.rules), scene.rules.shadow), restored(run.gates)
     old, new = (requests.counts.get(one, Counts()) for one in (run.from_, run.to))

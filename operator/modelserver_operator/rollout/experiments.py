@@ -93,7 +93,7 @@ class NextExperiments:
 def next_experiments(status: ModelServerStatus, sight: ExperimentSight) -> NextExperiments:
     if not (sight.trials or status.experiments or status.experiment_traffic):
         return NextExperiments()
-    before = status.experiment_traffic or ExperimentTraffic()
+    before = _mended(status.experiment_traffic or ExperimentTraffic(), sight.now)
     old = {one.name: one for one in status.experiments}
     led = _led(before, sight)
     entries = tuple(_next(old.get(trial.name), trial, led, sight) for trial in sight.trials)
@@ -111,6 +111,24 @@ def next_experiments(status: ModelServerStatus, sight: ExperimentSight) -> NextE
         traffic=None if traffic == ExperimentTraffic() else traffic,
         wake_seconds=_wake(entries, traffic, sight),
     )
+
+
+def _mended(traffic: ExperimentTraffic, now: datetime) -> ExperimentTraffic:
+    """A clock that was set back must not make anything wait for a time that is yet to come."""
+    times = {
+        name: clocks.believed(getattr(traffic, name), now)
+        for name in ("routed_at", "settling_since", "counted_at")
+    }
+    leaving = tuple(
+        one.model_copy(
+            update={
+                "since": clocks.believed(one.since, now),
+                "confirmed_at": clocks.believed(one.confirmed_at, now),
+            }
+        )
+        for one in traffic.leaving
+    )
+    return traffic.model_copy(update={**times, "leaving": leaving})
 
 
 # -- the built-in router ---------------------------------------------------------------------------

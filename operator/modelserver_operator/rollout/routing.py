@@ -1,7 +1,7 @@
 """The route of a run: whether it is in force, and what is waited for while it is not."""
 
 from modelserver_operator.apis.rollout import Strategy
-from modelserver_operator.apis.rollout_status import Rollout
+from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.apis.traffic import Router
 from modelserver_operator.rollout import clocks
 from modelserver_operator.rollout.reasons import Waiting
@@ -16,7 +16,7 @@ USUAL_SECONDS = 30
 
 def noticed(scene: Scene) -> Rollout:
     """What the routers say is written down; only then anything follows from it."""
-    run = _past_a_dead_router(scene)
+    run = _refused_afterwards(scene) or _past_a_dead_router(scene)
     if run is not scene.run or run.weights.confirmed_at is not None or not _is_in_force(scene):
         return run
     now = clocks.timestamp(scene.now)
@@ -31,6 +31,24 @@ def noticed(scene: Scene) -> Rollout:
             "routed_at": (run.routed_at or now) if is_entered else None,
         }
     )
+
+
+def _refused_afterwards(scene: Scene) -> Rollout | None:
+    """What was in force is taken back: Istio looks at a route later, a Gateway may change."""
+    run, is_refused = scene.run, bool(scene.sight.route.refusal) and scene.needs_route
+    if not is_refused or run.phase not in _LED or run.weights.confirmed_at is None:
+        return None
+    weights = run.weights.model_copy(update={"confirmed_at": None, "observed_percent": ""})
+    return run.model_copy(update={"weights": weights})
+
+
+# Phases in which traffic goes where the route says, and further if all is well.
+_LED = {
+    RolloutPhase.SHADOWING,
+    RolloutPhase.STEPPING,
+    RolloutPhase.ANALYZING,
+    RolloutPhase.PROMOTING,
+}
 
 
 def _is_in_force(scene: Scene) -> bool:

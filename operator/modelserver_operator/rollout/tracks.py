@@ -5,12 +5,12 @@ counted since it began; what is new since it was asked last is the difference.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from modelserver_operator.apis.experiment_status import Track
-from modelserver_operator.apis.rollout_status import MOST_SOURCES
+from modelserver_operator.rollout.growth import Growth, growth_of
 
 # In seconds. Each next is about half as long again: a quantile that is told is at most that wrong,
 # and all of them are among those of the router, so nothing is rounded twice.
@@ -78,43 +78,11 @@ class TrackReading:
         return self.track, self.source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackGrowth:
-    counts: Mapping[str, TrackCounts]  # what is new, by track
-    base: tuple[TrackReading, ...]  # from where the next growth is counted
-
-
 def track_growth(
     base: Iterable[TrackReading], now: Iterable[TrackReading], *, since: datetime | None
-) -> TrackGrowth:
-    """By the rules of `counts.growth_of`: `since` is when `base` was read, None if it never was."""
-    before = {reading.key: reading for reading in base}
-    current = sorted(now, key=lambda reading: reading.key)
-    counts: dict[str, TrackCounts] = {}
-    for reading in current:
-        new = _new(before.get(reading.key), reading, since)
-        counts[reading.track] = counts.get(reading.track, TrackCounts()) + new
-    return TrackGrowth(counts=counts, base=_next_base(before, current))
-
-
-def _new(before: TrackReading | None, reading: TrackReading, since: datetime | None) -> TrackCounts:
-    if before is None:
-        has_begun_since = since is not None and reading.began is not None and reading.began >= since
-        return reading.counts if has_begun_since else TrackCounts()
-    grown = reading.counts - before.counts
-    return reading.counts if grown.is_negative else grown
-
-
-def _next_base(
-    before: Mapping[tuple[str, str], TrackReading], current: Sequence[TrackReading]
-) -> tuple[TrackReading, ...]:
-    """Of each track as many as were read now; then those that could not be, if there is room."""
-    keys = {reading.key for reading in current}
-    kept: list[TrackReading] = []
-    for reading in (*current, *(one for key, one in sorted(before.items()) if key not in keys)):
-        if sum(one.track == reading.track for one in kept) < MOST_SOURCES:
-            kept.append(reading)
-    return tuple(sorted(kept, key=lambda reading: reading.key))
+) -> Growth[TrackCounts, TrackReading]:
+    """By track; `since` is when `base` was read, None if it never was."""
+    return growth_of(base, now, since=since, nothing=TrackCounts())
 
 
 # -- as stored -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What pods have counted, as the gates need it: from histograms to numbers of slow requests."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -11,11 +11,12 @@ from modelserver_operator.plan.answers import (
     Copies,
     Heard,
     Histogram,
+    MeasuredSource,
     ModelAnswer,
     RouterAnswer,
     Tally,
 )
-from modelserver_operator.plan.asking import counts_at_pods
+from modelserver_operator.plan.asking import MEASURED, counts_at_pods
 from modelserver_operator.plan.looks import revision_label
 from modelserver_operator.plan.values import Manifest, Observed, Plan
 from modelserver_operator.rollout.counts import Counts, Reading
@@ -43,7 +44,9 @@ class Counted:
 
 
 def counted_of(run: Rollout, wish: Wish, plan: Plan, observed: Observed) -> Counted:
-    edges = run.edges or _edges_of(run, observed)
+    if analysis_of(rules_of(run)).source in MEASURED:
+        return _measured_of(run, observed)
+    edges = run.edges or _edges_of(run, _stable_tallies(run, observed))
     readings = tuple(_readings(run, wish, observed, edges))
     if not readings:
         return Counted(unavailable=_unavailable(run, wish, plan))
@@ -53,6 +56,27 @@ def counted_of(run: Rollout, wish: Wish, plan: Plan, observed: Observed) -> Coun
         edges=None if run.edges else edges,
     )
     return Counted(answers=answers)
+
+
+def _measured_of(run: Rollout, observed: Observed) -> Counted:
+    """By Prometheus; nothing where it was not asked this time."""
+    measured = observed.measured
+    if measured is None or measured.problem:
+        return Counted(unavailable=measured.problem if measured else "")
+    of_stable = (one.answer.tally for one in measured.sources if one.revision == run.from_)
+    edges = run.edges or _edges_of(run, list(of_stable))
+    readings = (_measured(one, edges) for one in measured.sources)
+    answers = Answers(
+        readings=tuple(readings),
+        copies=tuple(_copies(run, observed)),
+        edges=None if run.edges else edges,
+    )
+    return Counted(answers=answers)
+
+
+def _measured(one: MeasuredSource, edges: Edges) -> Reading:
+    counts = _counts(one.answer.tally, edges)
+    return Reading(source=one.source, revision=one.revision, counts=counts, began=one.answer.began)
 
 
 def _unavailable(run: Rollout, wish: Wish, plan: Plan) -> str:
@@ -152,14 +176,17 @@ def _source(pod: Manifest) -> str:
 # -- from where a time counts as slow --------------------------------------------------------------
 
 
-def _edges_of(run: Rollout, observed: Observed) -> Edges:
-    """For the whole run: as asked for, or what the stable revision's own pods have seen so far."""
-    analysis = analysis_of(rules_of(run))
-    tallies = [
+def _stable_tallies(run: Rollout, observed: Observed) -> list[Tally]:
+    return [
         answer.tally
         for pod, answer in _asked_models(observed.pods, observed.heard)
         if revision_label(pod) == run.from_
     ]
+
+
+def _edges_of(run: Rollout, tallies: Sequence[Tally]) -> Edges:
+    """For the whole run: as asked for, or what the stable revision's own pods have seen so far."""
+    analysis = analysis_of(rules_of(run))
     latency = _sum(tally.latency for tally in tallies)
     first = _sum(tally.first_token for tally in tallies)
     gaps = _sum(tally.token_gaps for tally in tallies)

@@ -288,6 +288,14 @@ def _as_written(status: ModelServerStatus) -> Manifest:
     dumped: Manifest = status.model_dump(mode="json", by_alias=True)
     if status.rollout is not None:
         dumped["rollout"] = _run_as_written(status.rollout)
+    dumped["experiments"] = [
+        one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for one in status.experiments
+    ]
+    if (traffic := status.experiment_traffic) is not None:
+        dumped["experimentTraffic"] = traffic.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True
+        )
     return _without_empty(dumped)
 
 

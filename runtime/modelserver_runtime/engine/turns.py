@@ -77,15 +77,18 @@ class Turn:
 class Waiter:
     """Somebody at the door: has a turn, or waits for one. `owner` is the gate it came through."""
 
-    __slots__ = ("entry", "future", "owner", "turn")
+    __slots__ = ("entry", "error", "future", "owner", "turn")
 
     def __init__(self, entry: Entry, owner: object) -> None:
         self.entry = entry
         self.owner = owner
         self.turn: Turn | None = None
+        self.error: Exception | None = None
         self.future: asyncio.Future[None] | None = None
 
     def fail(self, error: Exception) -> None:
+        """Also before it waits: its time may be over as soon as it has asked."""
+        self.error = error
         if self.future is not None and not self.future.done():
             self.future.set_exception(error)
 
@@ -140,6 +143,8 @@ class Turns:
 
     async def turn_of(self, waiter: Waiter) -> Turn:
         """Waits for it; raises NoTurn if it comes too late. Leaves the queue when cancelled."""
+        if waiter.error is not None:
+            raise waiter.error
         if waiter.turn is None:
             waiter.future = asyncio.get_running_loop().create_future()
             self._set_timer()

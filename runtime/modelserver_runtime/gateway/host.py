@@ -30,6 +30,7 @@ class Host:
         self._clock = clock
         self._look_up = look_up
         self._known: Addresses = ()
+        self._problem = "it has no address"
         self._fresh_until = 0.0
         self._looking: asyncio.Task[None] | None = None
 
@@ -46,15 +47,16 @@ class Host:
         if not self._known:
             # Several may wait for one answer, and one that leaves does not end it.
             await asyncio.shield(self._looking)
+            if not self._known:
+                raise OSError(self._problem)
         return self._known
 
     async def _ask(self) -> None:
         """Addresses of before are better than none: a Service's hardly ever changes."""
         try:
-            self._known = await self._look_up(self.name)
-        except OSError:
-            if not self._known:
-                raise
+            self._known = await self._look_up(self.name) or self._known
+        except OSError as error:
+            self._problem = error.strerror or str(error)
         finally:
             self._fresh_until = self._clock() + _FRESH_SECONDS
             self._looking = None

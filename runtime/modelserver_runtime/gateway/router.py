@@ -49,6 +49,10 @@ class Router:
             for pool in set(before.pools.values()) - set(pools.values()):
                 pool.close()
 
+    def begin_drain(self) -> None:
+        """From now on it is not ready, and says with each answer that it will close."""
+        self.is_draining = True
+
     def _pool(self, revision: str, address: tuple[str, int]) -> Pool:
         known = self.way.pools.get(revision) if self.way else None
         return known if known and known.address == address else Pool(address, self.clock)

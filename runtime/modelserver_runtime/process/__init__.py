@@ -1,0 +1,1 @@
+"""What every process that serves does: listens, hears signals, ends without losing a request."""
