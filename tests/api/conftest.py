@@ -126,7 +126,7 @@ def namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
     name = namespace_name(request.node.name)
     make_namespace(kube, name)
     yield name
-    kube.delete(f"/api/v1/namespaces/{name}")
+    end_namespace(kube, name)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def other_namespace(kube: Kube, namespace: str) -> Iterator[str]:
     name = f"{namespace}-2"
     make_namespace(kube, name)
     yield name
-    kube.delete(f"/api/v1/namespaces/{name}")
+    end_namespace(kube, name)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def module_namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str
     name = namespace_name(request.path.stem)
     make_namespace(kube, name)
     yield name
-    kube.delete(f"/api/v1/namespaces/{name}")
+    end_namespace(kube, name)
 
 
 def namespace_name(test: str) -> str:
@@ -155,6 +155,13 @@ def make_namespace(kube: Kube, name: str) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     metadata = {"name": name, "labels": labels}
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def end_namespace(kube: Kube, name: str) -> None:
+    """Its servers first: a namespace takes seconds to end, and the operator of the next test would
+    try to make children in it."""
+    kube.delete(f"/apis/modelserver.dev/v1alpha1/namespaces/{name}/modelservers")
+    kube.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ class Freezer:
 def test_only_the_leader_writes_and_both_are_ready(pair, servers):
     servers.create("chat")
     servers.wait_settled("chat")
-    assert pair.leader.proxy.writes()
+    assert pair.leader.proxy.writes(namespace=servers.namespace)
     assert pair.follower.proxy.writes() == []
     assert pair.follower.probe("/readyz") == httpx.codes.OK
 
@@ -80,7 +80,7 @@ def test_a_leader_that_stops_hands_over_at_once(pair, servers):
     assert pair.wait_for_leader(other_than=leader.identity) == follower.identity
     servers.create("chat")
     servers.wait_settled("chat")
-    assert leader.proxy.writes() == []
+    assert leader.proxy.writes(namespace=servers.namespace) == []
 
 
 @pytest.mark.parametrize("number", [1, 4, 8])
