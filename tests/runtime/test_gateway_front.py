@@ -23,6 +23,7 @@ from modelserver_runtime.gateway.front.door import Door
 from modelserver_runtime.gateway.front.exchange import Hall
 from modelserver_runtime.gateway.front.pods import Pods
 from modelserver_runtime.gateway.holder import Holder
+from modelserver_runtime.gateway.traffic import Traffic
 from modelserver_runtime.settings import load_settings
 from modelserver_runtime.telemetry import Telemetry
 from support.web import (
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.slow  # a server and sockets for every test
 
 CHAT = "/v1/chat/completions"
 NOWHERE = Address("127.0.0.1", 9)
+KEY = ServerKey("models", "chat")
 
 
 def address(url):
@@ -58,11 +60,13 @@ class World:
         settings = load_settings(max_body_bytes=100_000, **settings)
         self.pods = Pods(time.monotonic, random.Random(1))
         self.holder = Holder(self, self.pods.probe, clock=time.monotonic, per_pod=32)
+        self.traffic = Traffic(time.monotonic)
         guard = open_guard(settings, Telemetry(), None, clock=time.monotonic, wall_clock=time.time)
         hall = Hall(
             door=Door(guard, settings),
             pods=self.pods,
             holder=self.holder,
+            traffic=self.traffic,
             clock=time.monotonic,
             max_body_bytes=settings.max_body_bytes,
         )
@@ -394,6 +398,19 @@ async def test_a_pod_that_ends_within_its_answer_cuts_the_answer_off(here, pod, 
     pod.answer = broken
     with pytest.raises(httpx.RemoteProtocolError):
         await here.client.post(CHAT, json={"model": "chat"})
+    await until(lambda: here.traffic.models[KEY].classes == {"broken": 1})
+
+
+async def test_what_models_were_asked_is_counted(here, pod, at):
+    here.follow(model(ready=(at,)), model("broken", ready=(NOWHERE,)))
+    for name in ("chat", "chat", "broken", "nobody"):
+        await here.client.post(CHAT, json={"model": name})
+    pod.answer = json_answer({}, 404)
+    await here.client.get("/models/chat/x")
+    await here.client.get("/models")
+    counted = {key.name: dict(one.classes) for key, one in here.traffic.models.items()}
+    assert counted == {"chat": {"2xx": 2, "4xx": 1}, "broken": {"5xx": 1}}
+    assert here.traffic.recent(KEY).in_flight == 0
 
 
 async def test_bodies_pass_as_they_are(here, pod, at):

@@ -30,6 +30,7 @@ from modelserver_runtime.gateway.front.scan import scan
 from modelserver_runtime.gateway.holder import Held, Holder
 from modelserver_runtime.gateway.refusal import Answer, Refused
 from modelserver_runtime.gateway.request import Request
+from modelserver_runtime.gateway.traffic import Call, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Hall:
     door: Door
     pods: Pods
     holder: Holder
+    traffic: Traffic
     clock: Callable[[], float]
     max_body_bytes: int
 
@@ -65,9 +67,17 @@ class Exchange:
         self._directory = directory
         self._request = request
         self._reply = reply
+        self._call: Call | None = None
 
     async def run(self, find: Callable[[Directory], Route], receive: Receive) -> None:
         """`find` says what the path means; raises what RequestFailure it will."""
+        try:
+            await self._run(find, receive)
+        finally:
+            if self._call is not None:
+                self._call.end(self._reply.status, self._hall.clock())
+
+    async def _run(self, find: Callable[[Directory], Route], receive: Receive) -> None:
         try:
             route = find(self._directory)
             async with self._hall.door.open(self._request, scope_of(self._request.method, route)):
@@ -82,6 +92,8 @@ class Exchange:
             await self._refuse(_TIMEOUT)
         except UpstreamFailure as failure:
             log.warning("A request got no whole answer: %s", failure)
+            if self._call is not None:
+                self._call.is_broken = self._reply.status != 0
             await self._refuse(answer_to_upstream(failure))
 
     async def _refuse(self, answer: Answer) -> None:
@@ -122,6 +134,7 @@ class Exchange:
     async def _pass(self, route: Route, body: FrontBody) -> None:
         asked = await self._read(route, body)
         model = route.model or self._named(asked)
+        self._call = self._hall.traffic.begin(model.key)
         request = self._at(route)
         if route.is_generate:
             request = await generate_body(request, body)

@@ -28,7 +28,9 @@ from modelserver_runtime.gateway.front.door import Door
 from modelserver_runtime.gateway.front.exchange import Hall
 from modelserver_runtime.gateway.front.listener import Listen, Listener, Ports
 from modelserver_runtime.gateway.front.pods import Pods
+from modelserver_runtime.gateway.front.traffic_metrics import TrafficCollector
 from modelserver_runtime.gateway.holder import Holder
+from modelserver_runtime.gateway.traffic import Traffic
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import open_store
 from modelserver_runtime.telemetry import Telemetry
@@ -66,9 +68,11 @@ class _Process:
         self._holder = Holder(
             Waker(client), self._pods.probe, clock=clock, per_pod=settings.hold_release_per_pod
         )
+        self._traffic = Traffic(clock)
         self._front = self._front_door(clock)
         self._ports = Ports(settings.host, listen, self._front.at_port)
         self._cluster.listeners += [self._pods.follow, self._holder.follow, self._ports.follow]
+        self._cluster.listeners.append(self._traffic.follow)
 
     def _front_door(self, clock: Callable[[], float]) -> Front:
         guard = open_guard(
@@ -82,6 +86,7 @@ class _Process:
             door=Door(guard, self._settings),
             pods=self._pods,
             holder=self._holder,
+            traffic=self._traffic,
             clock=clock,
             max_body_bytes=self._settings.max_body_bytes,
         )
@@ -107,6 +112,7 @@ class _Process:
     def _administration(self) -> Administration:
         registry = self._telemetry.registry
         registry.register(GatewayCollector(self._cluster, self._holder))
+        registry.register(TrafficCollector(self._traffic))
         return Administration(self._cluster, registry, lambda: self._front.is_draining)
 
     def _on_end_of_following(self, task: "asyncio.Task[None]") -> None:
