@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
+from modelserver_runtime.gateway.cluster.report import ServerReport
+
 
 class ServerKey(NamedTuple):
     namespace: str
@@ -37,7 +39,8 @@ class ServedModel:
     """A ModelServer. `names` are what its pods answer to; the first one is the served name.
 
     `ready` receive requests, `starting` exist and do not yet. `phase` is that of its sleep, as the
-    operator wrote it, or empty; `problem` is why waiting for it is in vain, or empty.
+    operator wrote it, or empty; `problem` is why waiting for it is in vain, or empty. `report` is
+    for people: no request is decided by it.
     """
 
     key: ServerKey
@@ -55,6 +58,7 @@ class ServedModel:
     timeout_seconds: float = 120.0
     problem: str = ""
     hold: HoldBounds = field(default_factory=HoldBounds)
+    report: ServerReport = field(default_factory=ServerReport)
 
     @property
     def served_name(self) -> str:

@@ -3,8 +3,8 @@
 Tolerant: what an object lacks, or says in a way that is not known here, is as if it were not said.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from modelserver_runtime.gateway.cluster.directory import (
     Address,
@@ -12,8 +12,8 @@ from modelserver_runtime.gateway.cluster.directory import (
     ServedModel,
     ServerKey,
 )
-
-type Json = Mapping[str, Any]
+from modelserver_runtime.gateway.cluster.report_reading import read_report
+from modelserver_runtime.gateway.cluster.values import Json, number, part, whole
 
 SERVER_LABEL = "modelserver.dev/server"
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -38,31 +38,32 @@ def server_of_slice(item: Json) -> ServerKey | None:
 def read_server(item: Json, slices: Iterable[Json], default: HoldBounds) -> ServedModel:
     spec, status = item.get("spec") or {}, item.get("status") or {}
     key = key_of(item)
-    scaling = _part(status, "scaling")
+    scaling = part(status, "scaling")
     revision = str(status.get("servingRevision") or "")
     ready, starting = _addresses(key, revision, list(slices))
-    artifact = _part(status, "artifact")
+    artifact = part(status, "artifact")
     return ServedModel(
         key=key,
         names=tuple(dict.fromkeys(_names(key, spec))),
         created=str(item["metadata"].get("creationTimestamp") or ""),
-        task=str(_part(spec, "model").get("task") or ""),
+        task=str(part(spec, "model").get("task") or ""),
         revision=revision,
         ready=ready,
         starting=starting,
-        holder_port=_whole(scaling.get("holderPort")),
-        phase=str(_part(scaling, "zero").get("phase") or ""),
-        fetched_percent=_whole(artifact.get("downloadPercent")),
+        holder_port=whole(scaling.get("holderPort")),
+        phase=str(part(scaling, "zero").get("phase") or ""),
+        fetched_percent=whole(artifact.get("downloadPercent")),
         artifact_phase=str(artifact.get("phase") or ""),
-        cold_start_seconds=_number(scaling.get("coldStartSeconds")),
-        timeout_seconds=_number(_part(spec, "runtime").get("requestTimeoutSeconds")) or 120.0,
+        cold_start_seconds=_seconds(scaling, "coldStartSeconds"),
+        timeout_seconds=_seconds(part(spec, "runtime"), "requestTimeoutSeconds") or 120.0,
         problem=_problem(status),
-        hold=_hold(_part(_part(spec, "autoscaling"), "zero"), default),
+        hold=_hold(part(part(spec, "autoscaling"), "zero"), default),
+        report=read_report(spec, status),
     )
 
 
 def _names(key: ServerKey, spec: Json) -> Iterator[str]:
-    model = _part(spec, "model")
+    model = part(spec, "model")
     yield str(model.get("servedName") or key.name)
     yield from map(str, model.get("aliases") or ())
     for extra in spec.get("extraModels") or ():
@@ -72,9 +73,9 @@ def _names(key: ServerKey, spec: Json) -> Iterator[str]:
 
 def _hold(zero: Json, default: HoldBounds) -> HoldBounds:
     return HoldBounds(
-        max_requests=_whole(zero.get("maxHeldRequests")) or default.max_requests,
-        max_bytes=_whole(zero.get("maxHeldBytes")) or default.max_bytes,
-        max_seconds=_number(zero.get("maxHoldSeconds")) or default.max_seconds,
+        max_requests=whole(zero.get("maxHeldRequests")) or default.max_requests,
+        max_bytes=whole(zero.get("maxHeldBytes")) or default.max_bytes,
+        max_seconds=_seconds(zero, "maxHoldSeconds") or default.max_seconds,
     )
 
 
@@ -111,12 +112,12 @@ def _endpoints(slices: Iterable[Json], kind: Literal["ready", "starting"]) -> tu
 
 def _of_slice(item: Json, kind: str) -> Iterator[Address]:
     port = next((one for one in item.get("ports") or () if one.get("name") == _PORT_NAME), None)
-    number = _whole(port.get("port")) if port else None
-    if number is None:
+    listening = whole(port.get("port")) if port else None
+    if listening is None:
         return
     for endpoint in item.get("endpoints") or ():
         if _kind(endpoint.get("conditions") or {}) == kind:
-            yield from (Address(str(host), number) for host in endpoint.get("addresses") or ())
+            yield from (Address(str(host), listening) for host in endpoint.get("addresses") or ())
 
 
 def _kind(conditions: Json) -> str:
@@ -126,15 +127,5 @@ def _kind(conditions: Json) -> str:
     return "ready" if conditions.get("ready") in {None, True} else "starting"
 
 
-def _part(item: Json, name: str) -> Json:
-    part = item.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return min(float(value), _LONGEST_TIMEOUT_SECONDS) if is_number and value > 0 else None
+def _seconds(item: Json, name: str) -> float | None:
+    return number(item.get(name), _LONGEST_TIMEOUT_SECONDS)
