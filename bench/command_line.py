@@ -4,17 +4,21 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 _INTERRUPTED = 130
 
 
-def run_benchmark(work: Coroutine[Any, Any, int], failure: type[Exception]) -> int:
+def run_benchmark(
+    work: Coroutine[Any, Any, int],
+    failure: type[Exception],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
     """The exit code; Ctrl-C and SIGTERM end everything that was started, and `failure` is said."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return asyncio.run(work)
+        return asyncio.run(work, loop_factory=loop_factory)
     except KeyboardInterrupt:
         print("interrupted: all servers are ended, no result was written", file=sys.stderr)
         return _INTERRUPTED

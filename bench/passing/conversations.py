@@ -1,0 +1,82 @@
+"""Chats of several turns, each of which sends all that was said before."""
+
+import asyncio
+from dataclasses import dataclass, field
+from random import Random
+
+from bench.fronting.asking import Client
+from bench.passing.caching_replica import BLOCK_TOKENS
+
+ROUTE = "/v1/chat/completions"
+CONVERSATIONS = 256
+TURNS = 8
+# Words; the first are the same for all.
+SYSTEM_WORDS, USER_WORDS, ANSWER_WORDS = 128, 48, 48
+AT_A_TIME = 32
+
+
+@dataclass(slots=True)
+class Found:
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def hit_percent(self) -> float:
+        return 100 * self.cached_tokens / self.prompt_tokens
+
+
+class _Conversation:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.turns = 0
+        self.messages = [_message("system", _words("s", SYSTEM_WORDS))]
+
+    @property
+    def is_over(self) -> bool:
+        return self.turns >= TURNS
+
+    async def say(self, client: Client, found: Found) -> None:
+        self.turns += 1
+        said = _words(f"{self.name}.{self.turns}.", USER_WORDS)
+        self.messages.append(_message("user", said))
+        body = {"model": "bench", "messages": self.messages, "max_tokens": ANSWER_WORDS}
+        reply = await client.post(ROUTE, body)
+        answer = reply.json()
+        usage = answer["usage"]
+        found.prompt_tokens += usage["prompt_tokens"]
+        found.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
+        found.seconds.append(reply.seconds)
+        self.messages.append(answer["choices"][0]["message"])
+
+
+def blocks_of_all() -> int:
+    """What all conversations have when they are over, with one system prompt."""
+    tokens = SYSTEM_WORDS + CONVERSATIONS * TURNS * (USER_WORDS + ANSWER_WORDS + 2)
+    return tokens // BLOCK_TOKENS
+
+
+async def converse(client: Client, random: Random) -> Found:
+    """Always so many at a time; who has the next turn is left to chance."""
+    found = Found()
+    waiting = [_Conversation(f"{random.randrange(1 << 32):x}-{n}") for n in range(CONVERSATIONS)]
+
+    async def go_on() -> None:
+        while waiting:
+            one = waiting.pop(random.randrange(len(waiting)))
+            await one.say(client, found)
+            if not one.is_over:
+                waiting.append(one)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_A_TIME):
+            group.create_task(go_on())
+    return found
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _words(prefix: str, count: int) -> str:
+    return " ".join(f"{prefix}{number}" for number in range(count))
