@@ -6,17 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from devcluster import catalog, cluster, finder
+from devcluster import catalog, cluster, extension, finder
 from devcluster.console import say
 from devcluster.definitions import BundleName, install_definitions
 from devcluster.engine import stop_abandoned_engine
 from devcluster.envoy_gateway import GATEWAY_CLASS, install_gateway
 from devcluster.errors import ClusterStateError, DevclusterError
+from devcluster.extension import Extension
 from devcluster.image_build import Part, Variant, build_images, image_specs
 from devcluster.image_load import Target, load_images
+from devcluster.keda import KEDA
+from devcluster.metrics_server import METRICS_SERVER
 from devcluster.paths import cache_root, cluster_folder, existing_clusters, state_root
 from devcluster.record import Mode
 
+_EXTENSIONS = (METRICS_SERVER, KEDA)
 _EPILOG = """\
 examples:
   python -m devcluster up                  a Kubernetes with a node, ready for pods (needs root)
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_looking(commands)
     _add_build(commands)
     _add_definitions(commands)
+    _add_extensions(commands)
     _add_images(commands)
     return parser
 
@@ -125,7 +130,8 @@ def _add_build(commands: _Commands) -> None:
         "programs",
         nargs="*",
         metavar="PROGRAM",
-        help="default: all that a cluster needs. " + ", ".join(catalog.KNOWN_PROGRAMS),
+        help="default: all that a cluster needs; keda: all of KEDA. "
+        + ", ".join(catalog.KNOWN_PROGRAMS),
     )
     build.set_defaults(run=_build)
 
@@ -155,6 +161,25 @@ def _add_definitions(commands: _Commands) -> None:
     )
     _add_name(gateway)
     gateway.set_defaults(run=_install_gateway)
+
+
+def _add_extensions(commands: _Commands) -> None:
+    for one in _EXTENSIONS:
+        install = commands.add_parser(
+            f"install-{one.name}",
+            help=f"run {one.name} in a cluster with a node",
+            description=f"Install {one.name} {one.module.version} by its own manifests, and wait"
+            f" until {one.api} is answered. The first time it is compiled (minutes).",
+        )
+        _add_name(install)
+        install.set_defaults(run=_install_extension, extension=one)
+        remove = commands.add_parser(
+            f"remove-{one.name}",
+            help=f"take {one.name} out of a cluster",
+            description=f"Remove all that install-{one.name} has made, its definitions first.",
+        )
+        _add_name(remove)
+        remove.set_defaults(run=_remove_extension, extension=one)
 
 
 def _add_images(commands: _Commands) -> None:
@@ -244,13 +269,14 @@ def _kubeconfig(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    unknown = sorted(set(options.programs) - set(catalog.KNOWN_PROGRAMS))
+    wanted = [one for name in options.programs for one in catalog.programs_of(name)]
+    unknown = sorted(set(wanted) - set(catalog.KNOWN_PROGRAMS))
     if unknown:
         known = ", ".join(catalog.KNOWN_PROGRAMS)
         raise ClusterStateError(
             f"{', '.join(unknown)} is no program of the cluster; known: {known}"
         )
-    for path in finder.find_programs(options.programs or catalog.ALL_PROGRAMS).values():
+    for path in finder.find_programs(wanted or catalog.ALL_PROGRAMS).values():
         print(path)
     return 0
 
@@ -264,6 +290,19 @@ def _install_definitions(options: argparse.Namespace) -> int:
 def _install_gateway(options: argparse.Namespace) -> int:
     install_gateway(cluster.existing(options.name))
     say(f"The cluster {options.name} carries out Gateways of the class {GATEWAY_CLASS}")
+    return 0
+
+
+def _install_extension(options: argparse.Namespace) -> int:
+    wanted: Extension = options.extension
+    extension.install(cluster.existing(options.name), wanted)
+    say(f"The cluster {options.name} has {wanted.name} {wanted.module.version}")
+    return 0
+
+
+def _remove_extension(options: argparse.Namespace) -> int:
+    extension.remove(cluster.existing(options.name), options.extension)
+    say(f"The cluster {options.name} has no {options.extension.name}")
     return 0
 
 

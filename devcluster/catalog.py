@@ -11,6 +11,8 @@ COREDNS = "v1.15.0"
 CNI = "v1.9.1"
 ARGOCD = "v3.2.0"
 ENVOY_GATEWAY = "v1.9.1"
+KEDA = "v2.21.0"
+METRICS_SERVER = "v0.9.0"
 
 
 class FamilyName(StrEnum):
@@ -25,6 +27,8 @@ class FamilyName(StrEnum):
     PAUSE = "pause"
     ARGOCD = "argocd"
     ENVOY_GATEWAY = "envoy-gateway"
+    KEDA = "keda"
+    METRICS_SERVER = "metrics-server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,11 @@ def _kubernetes(name: str, *version_arguments: str) -> Program:
 
 def _cni_plugin(kind: str, name: str) -> Program:
     package = f"github.com/containernetworking/plugins/plugins/{kind}/{name}"
+    return Program(name=name, package=package, version_arguments=())
+
+
+def _of_keda(name: str, command: str) -> Program:
+    package = f"github.com/kedacore/keda/v2/cmd/{command}"
     return Program(name=name, package=package, version_arguments=())
 
 
@@ -220,13 +229,40 @@ FAMILIES: dict[FamilyName, Family] = {
                 f".envoyGatewayVersion={ENVOY_GATEWAY}"
             ),
         ),
+        Family(
+            name=FamilyName.KEDA,
+            version=KEDA,
+            programs=(
+                _of_keda("keda-operator", "operator"),
+                _of_keda("keda-adapter", "adapter"),
+                _of_keda("keda-admission-webhooks", "webhooks"),
+            ),
+            release=None,  # images are what people install
+            ldflags=f"-s -w -X github.com/kedacore/keda/v2/version.Version={KEDA[1:]}",
+        ),
+        Family(
+            name=FamilyName.METRICS_SERVER,
+            version=METRICS_SERVER,
+            programs=(
+                Program(
+                    name="metrics-server", package="sigs.k8s.io/metrics-server/cmd/metrics-server"
+                ),
+            ),
+            release=None,  # an image is what people install
+            ldflags=f"-s -w -X k8s.io/client-go/pkg/version.gitVersion={METRICS_SERVER}",
+        ),
     )
 }
 
 API_ONLY = (FamilyName.ETCD, FamilyName.KUBERNETES)
 API_ONLY_PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 CONTROLLER_PROGRAM = "kube-controller-manager"
-BESIDE_A_CLUSTER = (FamilyName.ARGOCD, FamilyName.ENVOY_GATEWAY)  # what only tests run
+BESIDE_A_CLUSTER = (  # what only tests run
+    FamilyName.ARGOCD,
+    FamilyName.ENVOY_GATEWAY,
+    FamilyName.KEDA,
+    FamilyName.METRICS_SERVER,
+)
 ALL_PROGRAMS = tuple(
     program.name
     for family in FAMILIES.values()
@@ -241,6 +277,13 @@ def family_of(program: str) -> Family:
         if any(member.name == program for member in family.programs):
             return family
     raise KeyError(program)
+
+
+def programs_of(name: str) -> tuple[str, ...]:
+    """All of a family that has the name and no program by it; else the name itself."""
+    if name in KNOWN_PROGRAMS or name not in FamilyName:
+        return (name,)
+    return tuple(program.name for program in FAMILIES[FamilyName(name)].programs)
 
 
 def program_named(name: str) -> Program:

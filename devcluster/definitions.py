@@ -6,8 +6,6 @@ programs runs.
 
 import json
 import os
-import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,12 +17,12 @@ from typing import Any
 import yaml
 
 from devcluster import addons
-from devcluster.catalog import ARGOCD, ENVOY_GATEWAY
+from devcluster.catalog import ARGOCD, ENVOY_GATEWAY, KEDA
 from devcluster.cluster import Cluster
-from devcluster.command import run
 from devcluster.console import step
-from devcluster.errors import MissingToolError, NotReadyError, ProgramUnavailableError
+from devcluster.errors import NotReadyError, ProgramUnavailableError
 from devcluster.lock import locked
+from devcluster.module_files import Module, download
 from devcluster.paths import cache_root
 
 _KIND = "CustomResourceDefinition"
@@ -93,7 +91,7 @@ BUNDLES = {
         Bundle(
             name=BundleName.KEDA,
             module="github.com/kedacore/keda/v2",
-            version="v2.21.0",
+            version=KEDA,
             checksum="h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
             members=("config/crd/bases/keda.sh_",),
         ),
@@ -151,7 +149,7 @@ def _kubectl(cluster: Cluster, *arguments: str, stdin: str = "") -> str:
 
 def _fetch(bundle: Bundle) -> None:
     """In one step, so that an interrupted fetch leaves nothing."""
-    found = list(_definitions_in(_download(bundle), bundle))
+    found = list(_definitions_in(bundle))
     if not found:
         raise ProgramUnavailableError(
             f"{bundle.module}@{bundle.version} has no {_KIND} in {', '.join(bundle.members)}"
@@ -161,33 +159,13 @@ def _fetch(bundle: Bundle) -> None:
     unfinished.rename(bundle.file)
 
 
-def _download(bundle: Bundle) -> Path:
-    """The module's zip, in Go's own cache."""
-    wanted = f"{bundle.module}@{bundle.version}"
-    if shutil.which("go") is None:
-        raise MissingToolError(
-            f"Go is not installed, and the definitions of {bundle.name} come from the Go module"
-            f" {wanted}; install Go (https://go.dev/dl) and run again"
-        )
-    with tempfile.TemporaryDirectory() as empty:  # in a module, its go.mod would have a say
-        plain = {"GOFLAGS": "", "GOWORK": "off"}
-        answer = run(
-            ["go", "mod", "download", "-json", wanted], folder=Path(empty), environment=plain
-        )
-    described = json.loads(answer)
-    if described["Sum"] != bundle.checksum:
-        raise ProgramUnavailableError(
-            f"{wanted} has the checksum {described['Sum']}, but {bundle.checksum} is expected; do"
-            " not use it, and ask whoever runs the module proxy"
-        )
-    return Path(described["Zip"])
-
-
-def _definitions_in(archive: Path, bundle: Bundle) -> Iterator[Manifest]:
-    root = f"{bundle.module}@{bundle.version}/"
+def _definitions_in(bundle: Bundle) -> Iterator[Manifest]:
+    module = Module(path=bundle.module, version=bundle.version, checksum=bundle.checksum)
+    archive = download(module, purpose=f"the definitions of {bundle.name}")
+    root = f"{module.wanted}/"
     wanted = tuple(root + member for member in bundle.members)
-    with zipfile.ZipFile(archive) as module:
-        for name in sorted(module.namelist()):
+    with zipfile.ZipFile(archive) as files:
+        for name in sorted(files.namelist()):
             if name.startswith(wanted) and name.endswith(".yaml"):
-                documents = yaml.load_all(module.read(name), Loader=_LOADER)
+                documents = yaml.load_all(files.read(name), Loader=_LOADER)
                 yield from (one for one in documents if one and one["kind"] == _KIND)

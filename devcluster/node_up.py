@@ -99,13 +99,21 @@ def ctr_command(folder: ClusterFolder, ctr: Path) -> list[str | Path]:
 
 
 def _import_scratch_images(folder: ClusterFolder, programs: Mapping[str, Path]) -> None:
-    known = images_on_node(folder, programs["ctr"])
-    for program in _SCRATCH_PROGRAMS:
-        name = image_name(program, programs[program])
+    wanted = {program: programs[program] for program in _SCRATCH_PROGRAMS}
+    import_programs(folder, programs["ctr"], wanted)
+
+
+def import_programs(
+    folder: ClusterFolder, ctr: Path, programs: Mapping[str, Path]
+) -> dict[str, str]:
+    """The node has an image of nothing but the program for each; returns their names."""
+    known = images_on_node(folder, ctr)
+    names = {program: image_name(program, path) for program, path in programs.items()}
+    for program, name in names.items():
         if name not in known:
             archive = make_image_archive(name, programs[program])
-            load = ["images", "import", "--local", "-"]
-            run([*ctr_command(folder, programs["ctr"]), *load], stdin=archive)
+            run([*ctr_command(folder, ctr), "images", "import", "--local", "-"], stdin=archive)
+    return names
 
 
 def _apply_addons(

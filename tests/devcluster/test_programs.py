@@ -41,16 +41,32 @@ def test_the_catalogue_and_the_modules_name_the_same_versions():
         catalog.FamilyName.CNI: f"github.com/containernetworking/plugins {catalog.CNI}",
         catalog.FamilyName.ARGOCD: f"github.com/argoproj/argo-cd/v3 {catalog.ARGOCD}",
         catalog.FamilyName.ENVOY_GATEWAY: f"github.com/envoyproxy/gateway {catalog.ENVOY_GATEWAY}",
+        catalog.FamilyName.KEDA: f"github.com/kedacore/keda/v2 {catalog.KEDA}",
+        catalog.FamilyName.METRICS_SERVER: f"sigs.k8s.io/metrics-server {catalog.METRICS_SERVER}",
     }
     for name, line in modules.items():
         assert line in (PROGRAMS / name / "go.mod").read_text()
 
 
 def test_what_only_tests_run_is_not_built_for_a_cluster():
-    beside = {"argocd", "envoy-gateway"}
+    beside = {"argocd", "envoy-gateway", "keda-operator", "keda-adapter", "metrics-server"}
     assert beside <= set(catalog.KNOWN_PROGRAMS)
     assert not beside & set(catalog.ALL_PROGRAMS)
     assert set(catalog.API_ONLY_PROGRAMS) <= set(catalog.ALL_PROGRAMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "programs"),
+    [
+        ("keda", ("keda-operator", "keda-adapter", "keda-admission-webhooks")),
+        ("metrics-server", ("metrics-server",)),
+        ("etcd", ("etcd",)),
+        ("kubectl", ("kubectl",)),
+        ("nginx", ("nginx",)),
+    ],
+)
+def test_a_family_stands_for_its_programs(name, programs):
+    assert catalog.programs_of(name) == programs
 
 
 @pytest.mark.parametrize(

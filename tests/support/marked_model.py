@@ -5,6 +5,7 @@ revision made it, and how often this pod has seen the mark from clients. `/metri
 in the words of the runtime.
 
     ANSWER_MILLISECONDS   how long an answer takes (50)
+    CPU_MILLISECONDS      how much of the processor's time it takes besides (0)
     FAIL_EVERY            every n-th request of a client gets 500; 0 is none (0)
     VOICE                 the first word of every answer ("same")
 """
@@ -32,10 +33,12 @@ class MarkedModel:
 
     def __init__(self, environment):
         self._seconds = int(environment.get("ANSWER_MILLISECONDS", "50")) / 1000
+        self._cpu_seconds = int(environment.get("CPU_MILLISECONDS", "0")) / 1000
         self._fail_every = int(environment.get("FAIL_EVERY", "0"))
         self._voice = environment.get("VOICE", "same")
         self._revision = environment.get("MODELSERVER_REVISION", "")
         self._asked = 0
+        self._in_flight = 0  # of clients
         self._seen = Counter()
         self._answered = Counter()  # clients, by status
         self._within = Counter()  # clients, by the edge that the answer's time is within
@@ -53,8 +56,13 @@ class MarkedModel:
         is_copy = b"x-modelserver-shadow" in dict(scope["headers"])
         status = 200 if is_copy else self._status(mark)
         came = time.monotonic()
-        await asyncio.sleep(self._seconds)
-        await self._send(send, status, self._answer(mark, status), mark=mark)
+        self._in_flight += not is_copy
+        try:
+            compute(self._cpu_seconds)
+            await asyncio.sleep(self._seconds)
+            await self._send(send, status, self._answer(mark, status), mark=mark)
+        finally:
+            self._in_flight -= not is_copy
         if not is_copy:
             self._count(status, time.monotonic() - came)
 
@@ -70,7 +78,11 @@ class MarkedModel:
 
     def _metrics(self):
         """The names and the format of the runtime's own."""
-        lines = [f"process_start_time_seconds {self._began}"]
+        lines = [
+            f"process_start_time_seconds {self._began}",
+            f"process_cpu_seconds_total {time.process_time()}",
+            f"modelserver_inflight_requests {self._in_flight}",
+        ]
         for status, number in self._answered.items():
             lines.append(f'modelserver_requests_total{{code="{status}"}} {number}')
         for edge in EDGES:
@@ -100,6 +112,13 @@ class MarkedModel:
         headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+
+def compute(seconds):
+    """Takes that much of the processor's time, however long it takes to get it."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
 
 
 async def _body(receive):

@@ -38,12 +38,14 @@ class MarkedTraffic:
     """Half of the requests keep their connections, half make new ones.
 
     `most_at_once` requests are under way, so that a machine that is slow is asked less often.
+    `rate` may be changed while it runs.
     """
 
     url: str
     model: str
     most_at_once: int = 50
     host: str = ""  # that is asked for, if it is not that of the url
+    rate: float = RATE  # a second
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +68,7 @@ class MarkedTraffic:
                 asking = group.create_task(self._ask(client, f"{self.model}-{number}"))
                 asking.add_done_callback(lambda _: room.release())
                 self.sent += 1
-                due = max(due + 1 / RATE, clock() - CATCHING_UP_SECONDS)
+                due = max(due + 1 / self.rate, clock() - CATCHING_UP_SECONDS)
                 await asyncio.sleep(max(0.0, due - clock()))
 
     async def _ask(self, client: httpx.AsyncClient, mark: str) -> None:

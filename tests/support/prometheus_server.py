@@ -93,19 +93,23 @@ def _targets(pod: Config) -> Iterator[Config]:
 
 
 class PrometheusServer:
-    """`url` stays the same through `kill` and `start`, and so do its series."""
+    """`url` stays the same through `kill` and `start`, and so do its series.
 
-    def __init__(self, folder: Path, targets: Path) -> None:
+    `host` is an address of this machine; pods reach none of those on loopback.
+    """
+
+    def __init__(self, folder: Path, targets: Path, *, host: str = "127.0.0.1") -> None:
         self._binary = _program()
         self._folder = folder
+        self._host = host
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "prometheus.yml").write_text(yaml.safe_dump(_config(targets)))
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server((host, 0)) as free:
             self._port = free.getsockname()[1]
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,7 +127,7 @@ class PrometheusServer:
                     self._binary,
                     f"--config.file={self._folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._folder / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
+                    f"--web.listen-address={self._host}:{self._port}",
                     "--log.level=warn",
                 ],
                 stdin=subprocess.DEVNULL,
