@@ -69,6 +69,7 @@ class World:
             traffic=self.traffic,
             clock=time.monotonic,
             max_body_bytes=settings.max_body_bytes,
+            has_affinity=settings.prefix_affinity,
         )
         self.front = front_door(hall, Boundary(settings), lambda: self.directory)
         self.client = None
@@ -270,6 +271,18 @@ async def test_turns_of_one_conversation_meet_the_same_pod(here):
                 messages += [{"role": "user", "content": "and?"}]
             assert len(seen) == 1
         assert sum(bool(one.requests) for one in pods) > 1
+
+
+async def test_without_affinity_a_conversation_is_spread():
+    pods = [Upstream(f"{number}") for number in range(2)]
+    async with contextlib.AsyncExitStack() as stack:
+        here = await stack.enter_async_context(made(prefix_affinity=False))
+        urls = [await stack.enter_async_context(serving(one)) for one in pods]
+        here.follow(model(ready=tuple(sorted(map(address, urls)))))
+        for _ in range(20):
+            body = {"model": "chat", "messages": [{"role": "user", "content": "talk"}]}
+            await here.client.post(CHAT, json=body)
+        assert all(one.requests for one in pods)
 
 
 async def test_every_answer_has_what_browsers_are_told_and_an_id(here, at):

@@ -49,7 +49,10 @@ _NOT_AUTHENTICATED = 401
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hall:
-    """What every exchange needs of the gateway."""
+    """What every exchange needs of the gateway.
+
+    `has_affinity`: the beginning of a conversation decides which pod has it.
+    """
 
     door: Door
     pods: Pods
@@ -57,6 +60,7 @@ class Hall:
     traffic: Traffic
     clock: Callable[[], float]
     max_body_bytes: int
+    has_affinity: bool = True
 
 
 class Exchange:
@@ -181,7 +185,7 @@ class Exchange:
     ) -> None:
         pods = self._hall.holder.pods(model)
         key = b""
-        if len(pods) > 1 and asked.scanned is not None:
+        if self._hall.has_affinity and len(pods) > 1 and asked.scanned is not None:
             key = asked.scanned.beginning or b""
         relay = Relay(
             self._hall.pods,

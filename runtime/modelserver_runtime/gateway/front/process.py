@@ -89,6 +89,7 @@ class _Process:
             traffic=self._traffic,
             clock=clock,
             max_body_bytes=self._settings.max_body_bytes,
+            has_affinity=self._settings.prefix_affinity,
         )
         return front_door(hall, Boundary(self._settings), lambda: self._cluster.directory)
 

