@@ -50,7 +50,7 @@ async def our_gateway(ports: Sequence[int], *flags: str, name: str = "ours") -> 
             *("-m", "modelserver_runtime", "gateway", "--cluster", "--port", "0"),
             *("--admin-port", "0", "--host", _HOST, "--kubernetes-url", url),
             *("--kubernetes-token-file", "/dev/null", "--lame-duck-seconds", "0"),
-            *("--address-requests-per-minute", "0", *flags),
+            *("--client-requests-per-minute", "0", *flags),
         ]
         async with _listening(name, [sys.executable, *arguments]) as way:
             yield way
