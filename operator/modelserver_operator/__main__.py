@@ -22,6 +22,7 @@ from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe, open_probe_session
 from modelserver_operator.cluster.prometheus import Prometheus
 from modelserver_operator.cluster.readings import ReadingProbe
+from modelserver_operator.cluster.scaling_readings import ScalingProbe
 from modelserver_operator.cluster.transport import Transport
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidConfiguration
@@ -90,6 +91,7 @@ def _probes(client: ApiClient, pods: aiohttp.ClientSession, config: OperatorConf
         readings=ReadingProbe(pods),
         checks=checks,
         measuring=MeasuringProbe(prometheus),
+        scaling=ScalingProbe(pods, prometheus, _now),
     )
 
 

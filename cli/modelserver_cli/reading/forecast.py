@@ -98,7 +98,7 @@ def forecast(live: Manifest | None, wanted: Manifest, world: World) -> Forecast:
         pods=pods,
         strategy=_strategy(server, restarts=restarts),
         steps=tuple(_steps(server)) if restarts and server.status.serving_revision else (),
-        needs=tuple(needs.needs_of(server, restarts=bool(restarts))),
+        needs=tuple(needs.needs_of(server, plan, restarts=bool(restarts))),
         problems=tuple(
             needs.problems_of(server, plan, world.observed, golden_set=world.golden_set)
         ),
@@ -142,7 +142,7 @@ def _children(server: ModelServer, plan: Plan, world: World) -> Iterator[ChildCh
 
 def _begun(server: ModelServer, plan: Plan, world: World) -> Iterator[Plan]:
     """A run is stored before it has an effect: what it will do is seen by storing it here."""
-    wish = wish_of(server, plan.target_revision, world.observed, world.config)
+    wish = wish_of(server, plan.target_revision, plan.sizing, world.observed, world.config)
     if not is_governed(server.status, wish):
         return
     begun = decide(server.status, Sight(now=world.now), wish).status
@@ -170,7 +170,7 @@ def _pods(server: ModelServer, plan: Plan, live: Manifest | None) -> tuple[bool 
             f"they restart if the revision is another one, which is not known yet: {missing}",
         )
     if live is None or not status.serving_revision:
-        replicas = server.spec.desired_replicas
+        replicas = plan.sizing.replicas
         pods = f"{replicas} pod{'s' if replicas != 1 else ''} of revision {target} start"
         return True, f"{pods}; nothing serves yet, so it serves as soon as it is ready"
     failure = next((one for one in status.failed_revisions if one.revision == target), None)

@@ -12,10 +12,11 @@ _ROUTED = {Strategy.CANARY, Strategy.BLUE_GREEN, Strategy.HOLD_AND_SWAP}
 WITHOUT_ROOM = {Strategy.RECREATE, Strategy.HOLD_AND_SWAP}
 
 
-def needs_of(server: ModelServer, *, restarts: bool) -> Iterator[str]:
+def needs_of(server: ModelServer, plan: Plan, *, restarts: bool) -> Iterator[str]:
     """Beside what the server has while nothing changes."""
     rollout = server.spec.rollout or RolloutSpec()
-    if restarts and server.status.serving_revision and (pods := _extra_pods(server, rollout)):
+    pods = _extra_pods(plan, rollout)
+    if restarts and server.status.serving_revision and pods:
         yield f"room for {pods} more pod{'s' if pods > 1 else ''}{_each(server)}"
     if restarts and server.status.serving_revision and rollout.chosen in _ROUTED:
         yield (
@@ -29,9 +30,9 @@ def _is_built_in(server: ModelServer) -> bool:
     return (server.spec.traffic or Traffic()).router in {Router.AUTO, Router.GATEWAY}
 
 
-def _extra_pods(server: ModelServer, rollout: RolloutSpec) -> int:
+def _extra_pods(plan: Plan, rollout: RolloutSpec) -> int:
     """At the widest moment of the rollout."""
-    replicas = server.spec.desired_replicas
+    replicas = plan.sizing.replicas
     if not replicas or rollout.chosen in WITHOUT_ROOM:
         return 0
     is_shifted = rollout.chosen is Strategy.CANARY and (
@@ -61,6 +62,8 @@ def problems_of(
     choice = router_of(server.spec.traffic or Traffic(), server.spec.rollout, observed.capabilities)
     if choice.problem:
         yield choice.problem
+    if plan.sizing.choice is not None and plan.sizing.choice.problem:
+        yield plan.sizing.choice.problem
     preflight = (server.spec.rollout or RolloutSpec()).preflight
     if preflight is not None and golden_set is False:
         cases = preflight.golden_set.config_map_ref

@@ -32,6 +32,17 @@ def canonical_quantity(value: float | str, *, smallest: Decimal = _MILLI) -> str
         raise ValueError(f"{value!r} is out of the range of quantities") from failure
 
 
+def amount_of(quantity: str) -> Decimal:
+    """In units: 500m is 0.5, 1Ki is 1024. Raises ValueError for what is no quantity."""
+    match = _QUANTITY.fullmatch(quantity)
+    if match is None:
+        raise ValueError(f"{quantity!r} is not a quantity; write for example 500m, 2 or 8Gi")
+    number, suffix = Decimal(match["number"]), match["suffix"] or ""
+    if suffix in _BINARY:
+        return number * Decimal(_KIBI) ** _BINARY[suffix]
+    return number.scaleb(_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
+
+
 def _canonical(number: Decimal, suffix: str, smallest: Decimal) -> str:
     if suffix in _BINARY:
         amount = min(number * _KIBI ** _BINARY[suffix], _LARGEST)

@@ -17,6 +17,7 @@ from modelserver_operator.apis.rollout_status import (
     RolledBackTo,
     Rollout,
 )
+from modelserver_operator.apis.scaling_status import ScalingStatus
 from modelserver_operator.apis.status_types import (
     Bytes,
     Count,
@@ -36,6 +37,7 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
     STALLED = "Stalled"
     EXPERIMENTS_RUNNING = "ExperimentsRunning"
+    SCALING = "Scaling"
 
 
 class ConditionStatus(StrEnum):
@@ -46,7 +48,8 @@ class ConditionStatus(StrEnum):
 
 class Condition(StatusModel):
     type: Short
-    """Ready, Serving, Progressing, ModelResolved, Degraded, Stalled or ExperimentsRunning."""
+    """Ready, Serving, Progressing, ModelResolved, Degraded, Stalled, ExperimentsRunning or
+    Scaling."""
     status: ConditionStatus
     """True, False or Unknown."""
     observed_generation: Generation = 0
@@ -120,7 +123,7 @@ class ModelServerStatus(StatusModel):
         tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))
     ] = ()
     """Ready, Serving, Progressing, ModelResolved; Degraded and Stalled when so; ExperimentsRunning
-    where there are any."""
+    where there are any, Scaling where there is `spec.autoscaling`."""
     serving_revision: Short = ""
     """The revision that the Service leads to."""
     serving_since: Timestamp | None = None
@@ -145,6 +148,8 @@ class ModelServerStatus(StatusModel):
     """What became of `spec.traffic.experiments`, each beside the stable revision."""
     experiment_traffic: ExperimentTraffic | None = None
     """How their requests are led to them, and from where the next ones are counted."""
+    scaling: ScalingStatus | None = None
+    """How many pods are wanted by `spec.autoscaling`, and whether the server sleeps."""
     artifact: Artifact | None = None
     """The model's files."""
     effective: Effective | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelserver_operator.apis.access import Access
+from modelserver_operator.apis.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
 from modelserver_operator.apis.model import ExtraModel, Model, have_different_names
 from modelserver_operator.apis.pods import Availability, Network, NetworkPolicyMode, PodTemplate
 from modelserver_operator.apis.rollout import RolloutSpec
@@ -76,6 +77,8 @@ class ModelServerSpec(ApiModel):
     """What each pod needs. Nothing is assumed where nothing is given."""
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
     """How many pods serve. `kubectl scale` sets it."""
+    autoscaling: Autoscaling | None = None
+    """How many pods serve, by what is measured; instead of `replicas`."""
     network: Network = Network()
     """Who may talk to the pods, and to whom they may talk."""
     availability: Availability = Availability()
@@ -90,6 +93,7 @@ class ModelServerSpec(ApiModel):
     """Stop all pods and keep everything else."""
 
     rules = (
+        REPLICAS_OR_AUTOSCALING,
         Rule(
             cel="self.engine != 'Custom' || has(self.runtime.image) && self.runtime.image != ''",
             holds=lambda spec: spec.engine is not Engine.CUSTOM or spec.runtime.image != "",
@@ -136,10 +140,6 @@ class ModelServerSpec(ApiModel):
     def may_reach_redis(self) -> bool:
         is_confined = self.network.policy is NetworkPolicyMode.RESTRICTED
         return self.runtime.redis is None or not is_confined or bool(self.network.egress_to)
-
-    @property
-    def desired_replicas(self) -> int:
-        return 0 if self.suspend else self.replicas
 
 
 class ObjectMeta(BaseModel):

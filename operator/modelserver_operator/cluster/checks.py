@@ -43,7 +43,7 @@ class CheckProbe:
             return CheckAnswer(name=check.name, passed=None, message=message)
         query = Template(check.query).safe_substitute(checks.words)
         try:
-            value = _value_in(await self._prometheus.query(query, most_bytes=MOST_BYTES))
+            value = value_in(await self._prometheus.query(query, most_bytes=MOST_BYTES))
         except NO_ANSWER as failure:
             return CheckAnswer(name=check.name, passed=None, message=said(failure))
         return _judged(check, value)
@@ -64,7 +64,7 @@ class CheckProbe:
             return CheckAnswer(name=check.name, passed=None, message=said(failure))
 
 
-def _value_in(data: Any) -> float:
+def value_in(data: Any) -> float:
     """Of a scalar, or of a vector with one element; raises ValueError for anything else."""
     kind, result = data["resultType"], data["result"]
     if kind == "vector" and len(result) != 1:

@@ -82,14 +82,16 @@ class ApiClient:
         request = Request(verb="watch", kind=kind.kind, path=path, params=params)
         return self._transport.lines(request, silence_seconds=WATCH_SILENCE_SECONDS)
 
-    async def apply(self, kind: Kind, manifest: Manifest, *, version: str) -> Manifest:
+    async def apply(
+        self, kind: Kind, manifest: Manifest, *, version: str, manager: str = FIELD_MANAGER
+    ) -> Manifest:
         """Server-side apply against exactly `version` of the object, or MUST_NOT_EXIST."""
         return await self._send(
             Request(
                 verb="patch",
                 kind=kind.kind,
                 path=object_path(kind, name_of(manifest)),
-                params={"fieldManager": FIELD_MANAGER, "force": "true"},
+                params={"fieldManager": manager, "force": "true"},
                 body=_at(manifest, version),
                 content_type=APPLY,
             )

@@ -11,16 +11,19 @@ from types import MappingProxyType
 from typing import Any
 
 from modelserver_operator.cluster.client import ApiClient
-from modelserver_operator.errors import NotFound
+from modelserver_operator.errors import Forbidden, NotFound, Unavailable
 from modelserver_operator.resources.kinds import (
     DESTINATION_RULE,
     HTTP_ROUTE,
+    SCALED_OBJECT,
     VIRTUAL_SERVICE,
     Kind,
 )
 from modelserver_operator.resources.router_choice import Capabilities
 
 INDEX = "/openapi/v3"
+# What pods use of cpu and memory: served by metrics-server, or by whoever stands in for it.
+RESOURCE_METRICS = "/apis/metrics.k8s.io/v1beta1"
 
 # Of each kind the fields that its oldest versions do not have.
 WRITTEN_FIELDS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
@@ -28,6 +31,7 @@ WRITTEN_FIELDS: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         DESTINATION_RULE: ("spec.trafficPolicy.loadBalancer.warmup",),
         VIRTUAL_SERVICE: ("spec.http.mirrors.percentage",),
         HTTP_ROUTE: ("spec.rules.timeouts", "spec.rules.filters.requestMirror.fraction"),
+        SCALED_OBJECT: ("spec.fallback.behavior",),
     }
 )
 
@@ -40,6 +44,7 @@ class Discovery:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
         self._known: dict[str, tuple[str, Capabilities]] = {}
+        self._has_resource_metrics = False
 
     async def look(self) -> Capabilities:
         """Raises ClusterError where nothing can be said."""
@@ -48,7 +53,20 @@ class Discovery:
         return Capabilities(
             kinds=frozenset().union(*(one.kinds for one in found)),
             outdated=MappingProxyType({k: v for one in found for k, v in one.outdated.items()}),
+            has_resource_metrics=await self._looks_for_resource_metrics(),
         )
+
+    async def _looks_for_resource_metrics(self) -> bool:
+        """While whoever serves them does not answer, as it was: it is there, and an HPA waits."""
+        try:
+            await self._client.discover(RESOURCE_METRICS)
+        except NotFound:
+            self._has_resource_metrics = False
+        except (Unavailable, Forbidden):
+            pass
+        else:
+            self._has_resource_metrics = True
+        return self._has_resource_metrics
 
     async def _of_version(self, api_version: str, index: Mapping[str, Any]) -> Capabilities:
         entry = index.get(f"apis/{api_version}")

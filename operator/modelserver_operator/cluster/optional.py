@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelserver_operator.cluster.client import ApiClient, ObjectName
 from modelserver_operator.cluster.discovery import Discovery
@@ -151,7 +151,7 @@ class OptionalInformers:
         if self._found is None:
             return
         kinds = frozenset(kind for kind, one in self._following.items() if one.is_synced)
-        now = Capabilities(kinds=kinds, outdated=self._found.outdated)
+        now = replace(self._found, kinds=kinds)
         if now != self._told:
             self._told = now
             self._capable(now)

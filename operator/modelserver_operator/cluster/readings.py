@@ -47,12 +47,33 @@ _NOT_AN_ANSWER = (
 log = logging.getLogger(__name__)
 
 
-class ReadingProbe:
+class PodAsker:
     """Asks over the pods' own addresses, without credentials."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
         self._slots = asyncio.Semaphore(MOST_PODS_AT_ONCE)
+
+    async def ask[A](
+        self, pod: Manifest, port: int, path: str, parse: Callable[[bytes], A]
+    ) -> A | None:
+        """None where it does not answer, or not in the words that `parse` knows."""
+        url = f"http://{_host(pod)}:{port}{path}"
+        try:
+            async with (
+                self._slots,
+                self._session.get(url, timeout=PATIENCE, allow_redirects=False) as response,
+            ):
+                response.raise_for_status()
+                return parse(await read_at_most(response, MOST_BYTES))
+        except _NOT_AN_ANSWER as failure:
+            log.info("%s is not answered: %s: %s", url, type(failure).__name__, failure)
+            return None
+
+
+class ReadingProbe:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._asker = PodAsker(session)
 
     async def read(self, pods: Iterable[Manifest], questions: Questions) -> Heard:
         """A pod that does not answer, or not in these words, is left out."""
@@ -72,22 +93,11 @@ class ReadingProbe:
         parse: Callable[[bytes], A],
     ) -> dict[str, A]:
         asked = [name for name in names if name in pods]
-        urls = [f"http://{_host(pods[name])}:{port}{path}" for name in asked]
-        answers = await asyncio.gather(*(self._ask(url, parse) for url in urls))
+        answers = await asyncio.gather(
+            *(self._asker.ask(pods[name], port, path, parse) for name in asked)
+        )
         pairs = zip(asked, answers, strict=True)
         return {name: answer for name, answer in pairs if answer is not None}
-
-    async def _ask[A](self, url: str, parse: Callable[[bytes], A]) -> A | None:
-        try:
-            async with (
-                self._slots,
-                self._session.get(url, timeout=PATIENCE, allow_redirects=False) as response,
-            ):
-                response.raise_for_status()
-                return parse(await read_at_most(response, MOST_BYTES))
-        except _NOT_AN_ANSWER as failure:
-            log.info("%s is not answered: %s: %s", url, type(failure).__name__, failure)
-            return None
 
 
 def _host(pod: Manifest) -> str:

@@ -27,6 +27,7 @@ from modelserver_operator.plan.routing import (
     routing_of,
     with_experiments,
 )
+from modelserver_operator.plan.scaling_values import Sizing
 from modelserver_operator.plan.values import Observed
 from modelserver_operator.plan.wishes import choice_of
 from modelserver_operator.resources.router_choice import RouterChoice
@@ -51,6 +52,8 @@ class Arrangement:
     """How requests are divided; None where nothing divides them."""
     route_problem: str = ""
     """Why nothing can, if that is so."""
+    is_run: bool = False
+    """Whether evidence decides what becomes of the revisions in `replicas`."""
     examined: str = ""
     """The revision that the golden set shall be asked of."""
     wait_seconds: float | None = None
@@ -71,6 +74,7 @@ class Asked:
 
     server: ModelServer
     wish: Wish
+    sizing: Sizing
     tried: Sequence[Tried] = ()
 
 
@@ -117,7 +121,7 @@ def _rolling(
 ) -> Arrangement:
     is_ever_examined = is_examined(server, wish)
     wanted = wanted_revision(server.status, wish.target) if is_ever_examined else wish.target
-    rolling = roll(server, wanted, observed, now, config.settle_seconds)
+    rolling = roll(server, wanted, wish.replicas, observed, now, config.settle_seconds)
     choice = choice_of(server, observed)
     routing = resting_routing(server, rolling.serving, rolling.live, choice.router)
     return Arrangement(
@@ -141,4 +145,5 @@ def _by_evidence(server: ModelServer, wish: Wish, choice: RouterChoice) -> Arran
         routing=routing if choice.is_possible else None,
         route_problem=choice.problem,
         examined=effects.preflight,
+        is_run=True,
     )

@@ -77,17 +77,17 @@ def counts_at_pods(run: Rollout, wish: Wish) -> bool:
 
 
 def ready_routers(observed: Observed) -> list[Manifest]:
-    return [pod for pod in observed.pods if is_router(pod) and _can_be_asked(pod)]
+    return [pod for pod in observed.pods if is_router(pod) and can_be_asked(pod)]
 
 
 def models_of(revisions: Iterable[str], observed: Observed) -> Iterator[str]:
     """As many of each revision as are counted, always the same ones."""
     for revision in filter(None, revisions):
         pods = [pod for pod in observed.pods if revision_label(pod) == revision]
-        names = sorted(pod["metadata"]["name"] for pod in pods if _can_be_asked(pod))
+        names = sorted(pod["metadata"]["name"] for pod in pods if can_be_asked(pod))
         yield from names[:MOST_SOURCES]
 
 
-def _can_be_asked(pod: Manifest) -> bool:
+def can_be_asked(pod: Manifest) -> bool:
     has_address = bool(pod.get("status", {}).get("podIP"))
     return has_address and is_true(pod, "Ready") and not is_going(pod)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from modelserver_operator.apis.pods import Budget, NetworkPolicyMode
 from modelserver_operator.apis.v1alpha1 import ModelServer
@@ -10,10 +11,14 @@ from modelserver_operator.plan.arrangement import Arrangement
 from modelserver_operator.plan.examining import Examination
 from modelserver_operator.plan.looks import child_revision, children_of_kind, stored_revisions
 from modelserver_operator.plan.routing import routing_children
+from modelserver_operator.plan.scaling_values import NO_SIZING, Sizing
+from modelserver_operator.plan.sizing import Demanded, RevisionScale, scale_of
 from modelserver_operator.plan.values import NO_PREFLIGHT, Manifest, Observed
+from modelserver_operator.resources import names
 from modelserver_operator.resources.budget import make_budget
 from modelserver_operator.resources.controller_revision import make_controller_revision
 from modelserver_operator.resources.deployment import make_deployment
+from modelserver_operator.resources.holder_slice import make_holder_slices
 from modelserver_operator.resources.kinds import CONTROLLER_REVISION
 from modelserver_operator.resources.network_policy import (
     make_fetching_policy,
@@ -40,6 +45,8 @@ class Wanted:
     live: Mapping[str, Revision]  # those that we can make; see `live_revisions`
     job: Manifest | None
     examination: Examination | None = None
+    sizing: Sizing = NO_SIZING
+    scales: Mapping[str, RevisionScale] = MappingProxyType({})  # of `live`
 
     @property
     def preflight(self) -> PreflightSeen:
@@ -67,8 +74,7 @@ def desired_children(
         is_target = wanted.target is not None and revision.name == wanted.target.name
         number = _number(revision.name, numbers, is_target=is_target)
         yield make_controller_revision(server, revision, number=number)
-        replicas = wanted.arrangement.pods[revision.name]
-        yield from _revision_children(server, revision, replicas)
+        yield from _revision_children(server, revision, wanted.scales[revision.name])
     yield make_service_account(server)
     yield from _policies(server, wanted, config)
     if wanted.job is not None:
@@ -89,16 +95,56 @@ def _traffic(
         yield make_routed_root_service(server)
     elif serving:
         yield make_root_service(server, serving)
+    if serving:
+        yield from _holders(server, serving, wanted, observed)
+
+
+def _holders(
+    server: ModelServer, serving: str, wanted: Wanted, observed: Observed
+) -> Iterator[Manifest]:
+    """Beside the pods, or in their place: behind the server's Service, and behind its revision's,
+    to which routes of others lead.
+    """  # noqa: D205  one sentence
+    effects = wanted.sizing.effects
+    if effects is None or not effects.is_held or effects.holder_port is None:
+        return
+    gateways, port = observed.scaling.gateways, effects.holder_port
+    yield from make_holder_slices(server, gateways, port=port)
+    if wanted.arrangement.routing is not None:
+        service = names.revision_child(server.name, serving)
+        yield from make_holder_slices(server, gateways, port=port, service=service)
+
+
+def scales_of(
+    server: ModelServer,
+    arrangement: Arrangement,
+    live: Iterable[str],
+    sizing: Sizing,
+    observed: Observed,
+    config: OperatorConfig,
+) -> dict[str, RevisionScale]:
+    scales: dict[str, RevisionScale] = {}
+    for revision in live:
+        serves = revision == arrangement.serving
+        demanded = Demanded(
+            revision=revision,
+            pods=arrangement.pods[revision],
+            may_scale=revision in arrangement.replicas and (arrangement.is_run or serves),
+            is_serving=serves and not arrangement.is_run,
+        )
+        scales[revision] = scale_of(server, demanded, sizing, observed, config)
+    return scales
 
 
 def _revision_children(
-    server: ModelServer, revision: Revision, replicas: int
+    server: ModelServer, revision: Revision, scale: RevisionScale
 ) -> Iterator[Manifest]:
-    yield make_deployment(server, revision, replicas=replicas)
+    yield make_deployment(server, revision, replicas=scale.handover.main_replicas)
     yield make_revision_service(server, revision.name)
     has_budget = server.spec.availability.pdb is Budget.AUTO
-    if has_budget and replicas >= MIN_REPLICAS_FOR_BUDGET:
+    if has_budget and scale.pods >= MIN_REPLICAS_FOR_BUDGET:
         yield make_budget(server, revision.name)
+    yield from scale.autoscalers
 
 
 def _policies(server: ModelServer, wanted: Wanted, config: OperatorConfig) -> Iterator[Manifest]:

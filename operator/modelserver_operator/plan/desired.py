@@ -1,6 +1,6 @@
 """The planner: what one reconciliation should do, from what it sees."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from modelserver_operator.apis.v1alpha1 import ModelServer
@@ -12,6 +12,7 @@ from modelserver_operator.plan.children import (
     Wanted,
     desired_children,
     live_revisions,
+    scales_of,
 )
 from modelserver_operator.plan.drift import additions, differences
 from modelserver_operator.plan.examining import examination_of
@@ -29,6 +30,8 @@ from modelserver_operator.plan.pruning import Pruning, history_to_keep
 from modelserver_operator.plan.replacement import replacement_of
 from modelserver_operator.plan.resolving import Target, find_target
 from modelserver_operator.plan.routing import route_annotations
+from modelserver_operator.plan.scaling_question import scaling_question_of
+from modelserver_operator.plan.sizing import RevisionScale, sizing_of
 from modelserver_operator.plan.values import (
     ChildKey,
     Manifest,
@@ -38,8 +41,10 @@ from modelserver_operator.plan.values import (
     WriteMode,
 )
 from modelserver_operator.plan.wishes import wish_of
-from modelserver_operator.resources.kinds import CHILD_KINDS, JOB, OPTIONAL_KINDS
+from modelserver_operator.resources.deployment import make_shared_replicas
+from modelserver_operator.resources.kinds import CHILD_KINDS, DEPLOYMENT, JOB, OPTIONAL_KINDS
 from modelserver_operator.resources.labels import DESIRED_HASH
+from modelserver_operator.scaling.handover import is_unowned
 
 PROGRESS_SECONDS = 3.0  # how often starting pods are asked; status shows steps of 5 % anyway
 
@@ -54,9 +59,10 @@ def desired_state(
         return Plan(target_revision="", serving_revision="")
     target = find_target(server, observed, config, now)
     name = target.revision.name if target.revision else ""
-    wish = wish_of(server, name, observed, config)
+    sizing = sizing_of(server, observed, config)
+    wish = wish_of(server, name, sizing, observed, config)
     tried = experiments_of(server, target, observed, config)
-    asked = Asked(server=server, wish=wish, tried=tried)
+    asked = Asked(server=server, wish=wish, sizing=sizing, tried=tried)
     arrangement = arrange(asked, observed, config, now)
     wanted = _wanted(asked, target, arrangement, observed, config, now)
     desired = {key_of(one): one for one in desired_children(server, wanted, observed, config)}
@@ -74,6 +80,9 @@ def desired_state(
         wanted_revision=arrangement.wanted,
         serving_revision=arrangement.serving,
         wish=wish,
+        sizing=sizing,
+        scaling_message=_scaling_message(wanted.scales),
+        scaling_question=scaling_question_of(server, sizing, arrangement.replicas, observed, now),
         replicas=arrangement.replicas,
         experiments=tuple(one.planned(arrangement.pods) for one in tried),
         tried=arrangement.tried,
@@ -84,7 +93,7 @@ def desired_state(
         series=series_of(server, observed, now),
         checks=checks_of(server, wish, now),
         questions=questions_of(server, wish, observed, now),
-        writes=tuple(_writes(desired, observed)),
+        writes=tuple(_writes(desired, observed, shares_of(server, wanted.scales))),
         pod_labels=tuple(phase_labels(observed)),
         pod_annotations=tuple(route_annotations(observed, arrangement.routing)),
         removals=tuple(pruning.removals(desired, observed)),
@@ -121,6 +130,8 @@ def _wanted(
         live=live,
         job=target.job,
         examination=examination_of(server, arrangement.examined, live, observed, config, now),
+        sizing=asked.sizing,
+        scales=scales_of(server, arrangement, live, asked.sizing, observed, config),
     )
 
 
@@ -135,7 +146,26 @@ def _soonest(*delays: float | None) -> float | None:
     return min((max(delay, 0.0) for delay in delays if delay is not None), default=None)
 
 
-def _writes(desired: dict[ChildKey, Manifest], observed: Observed) -> Iterator[Write]:
+def _scaling_message(scales: Mapping[str, RevisionScale]) -> str:
+    return " ".join(one.handover.message for _, one in sorted(scales.items())).strip()
+
+
+def shares_of(server: ModelServer, scales: Mapping[str, RevisionScale]) -> dict[ChildKey, Write]:
+    """Deployments whose number of pods a second manager takes, by which all else waits."""
+    shares: dict[ChildKey, Write] = {}
+    for revision, scale in scales.items():
+        if scale.handover.shared_replicas is None:
+            continue
+        manifest = make_shared_replicas(server, revision, scale.handover.shared_replicas)
+        shares[key_of(manifest)] = Write(
+            manifest=manifest, mode=WriteMode.SHARE, reason=scale.handover.message
+        )
+    return shares
+
+
+def _writes(
+    desired: dict[ChildKey, Manifest], observed: Observed, shares: Mapping[ChildKey, Write]
+) -> Iterator[Write]:
     """Pods are given away before others are asked for: there may be room for no more."""
 
     def turn(key: ChildKey) -> tuple[int, bool, str]:
@@ -144,16 +174,14 @@ def _writes(desired: dict[ChildKey, Manifest], observed: Observed) -> Iterator[W
     for key in sorted(desired, key=turn):
         if key in observed.strangers:
             continue
-        write = write_of(desired[key], observed.children.get(key))
+        write = shares.get(key) or write_of(desired[key], observed.children.get(key))
         if write is not None:
             yield write
 
 
 def _grows(desired: Manifest, observed: Manifest | None) -> bool:
-    wanted, has = (
-        int((one or {}).get("spec", {}).get("replicas", 0)) for one in (desired, observed)
-    )
-    return wanted > has
+    has = int((observed or {}).get("spec", {}).get("replicas", 0))
+    return int(desired.get("spec", {}).get("replicas", has)) > has
 
 
 def write_of(desired: Manifest, observed: Manifest | None) -> Write | None:
@@ -165,9 +193,16 @@ def write_of(desired: Manifest, observed: Manifest | None) -> Write | None:
     if foreign := next(additions(desired, observed), None):
         replacement = replacement_of(desired, observed)
         return Write(manifest=replacement, mode=WriteMode.REPLACE, reason=f"addition at {foreign}")
+    if reason := _why_applied(desired, observed):
+        return Write(manifest=desired, mode=WriteMode.APPLY, reason=reason)
+    return None
+
+
+def _why_applied(desired: Manifest, observed: Manifest) -> str:
     annotations = observed["metadata"].get("annotations", {})
     if annotations.get(DESIRED_HASH) != desired["metadata"]["annotations"][DESIRED_HASH]:
-        return Write(manifest=desired, mode=WriteMode.APPLY, reason="desired state changed")
+        return "desired state changed"
     if drifted := next(differences(desired, observed), None):
-        return Write(manifest=desired, mode=WriteMode.APPLY, reason=f"drift at {drifted}")
-    return None
+        return f"drift at {drifted}"
+    is_taken = desired["kind"] == DEPLOYMENT.kind and is_unowned(desired, observed)
+    return "spec.replicas is taken over" if is_taken else ""

@@ -10,9 +10,10 @@ from typing import Any
 
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.resources.labels import RESTARTED_AT
+from modelserver_operator.scaling.handover import HANDOVER_MANAGER
 
 FIELD_MANAGER = "modelserver-operator"
-_NO_STRANGERS = {FIELD_MANAGER, "kube-controller-manager"}
+_NO_STRANGERS = {FIELD_MANAGER, HANDOVER_MANAGER, "kube-controller-manager"}
 
 _ABSENT: Any = object()
 

@@ -69,7 +69,7 @@ def is_complete(deployment: Manifest | None, *, replicas: int) -> bool:
     status = deployment.get("status", {})
     is_current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     ready = min(status.get("updatedReplicas", 0), status.get("readyReplicas", 0))
-    is_scaled = deployment["spec"].get("replicas") == replicas
+    is_scaled = deployment["spec"].get("replicas", 1) >= replicas  # the API's default
     return bool(is_current and is_scaled and ready >= replicas)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.resources.labels import RESTARTED_AT
 
-# A Service keeps its addresses, whatever else is put right.
-_KEPT_SPEC_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+# A Service keeps its addresses, whatever else is put right; a Deployment the number of pods that
+# an autoscaler has given it.
+_KEPT_SPEC_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "replicas")
 
 
 def replacement_of(desired: Manifest, observed: Manifest) -> Manifest:

@@ -32,14 +32,22 @@ class Rolling:
 
 
 def roll(
-    server: ModelServer, target: str, observed: Observed, now: datetime, settle_seconds: float
+    server: ModelServer,
+    target: str,
+    replicas: int,
+    observed: Observed,
+    now: datetime,
+    settle_seconds: float,
 ) -> Rolling:
-    """While the target is not known ("") everything stays as it is."""
+    """While the target is not known ("") everything stays as it is.
+
+    `replicas` are the pods with which the target may take over.
+    """
     existing = _existing(server, observed)
     root = _root(server, observed, existing)
     if not target:
         return Rolling(serving=root, live=existing)
-    serving = _serving(server, observed, root=root, target=target)
+    serving = _serving(server, observed, root=root, target=target, replicas=replicas)
     needed = frozenset({target, serving})
     if not existing - needed or not _has_served(server, observed, root):
         return Rolling(serving=serving, live=needed)
@@ -70,11 +78,12 @@ def _has_served(server: ModelServer, observed: Observed, root: str) -> bool:
     return bool(server.status.serving_revision) or is_ready
 
 
-def _serving(server: ModelServer, observed: Observed, *, root: str, target: str) -> str:
+def _serving(
+    server: ModelServer, observed: Observed, *, root: str, target: str, replicas: int
+) -> str:
     """Before anything has served, the Service leads to the target, whose first ready pod serves."""
     if root == target or not _has_served(server, observed, root):
         return target
-    replicas = server.spec.desired_replicas
     deployment = deployment_of(observed, server.name, target)
     if replicas == 0 or is_complete(deployment, replicas=replicas):
         return target

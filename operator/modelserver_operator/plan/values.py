@@ -15,6 +15,13 @@ from modelserver_operator.plan.answers import (
     SeriesQuestion,
 )
 from modelserver_operator.plan.checking import NO_CHECKS, Checks
+from modelserver_operator.plan.scaling_values import (
+    NO_SIZING,
+    NOTHING_SCALED,
+    ScalingObserved,
+    ScalingQuestion,
+    Sizing,
+)
 from modelserver_operator.resources.route import Route
 from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
 from modelserver_operator.rollout.preflight import PreflightSeen
@@ -64,13 +71,18 @@ class Observed:
     heard: Heard = NOTHING_HEARD
     measured: Measured | None = None  # by Prometheus, if it was asked
     checks: tuple[CheckAnswer, ...] | None = None  # of queries and webhooks, if they were asked
+    scaling: ScalingObserved = NOTHING_SCALED
 
 
 class WriteMode(StrEnum):
-    """Apply is server-side apply; Replace is a PUT that also removes fields set by others."""
+    """Apply is server-side apply; Replace is a PUT that also removes fields set by others.
+
+    Share is server-side apply by a second manager, of the few fields that it shall keep.
+    """
 
     APPLY = "Apply"
     REPLACE = "Replace"
+    SHARE = "Share"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +176,9 @@ class Plan:
     )
     wanted_revision: str = ""  # what is to serve: another than the target if that was rolled back
     wish: Wish | None = None  # what a rollout is asked for; None for a server that is deleted
+    sizing: Sizing = NO_SIZING
+    scaling_message: str = ""  # what is under way with who writes the number of pods
+    scaling_question: ScalingQuestion | None = None  # whom to ask what scaling is decided by
     # Of the revisions that serve or shall, and of those that live for experiments only.
     replicas: Mapping[str, int] = MappingProxyType({})
     tried: Mapping[str, int] = MappingProxyType({})

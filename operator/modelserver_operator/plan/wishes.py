@@ -5,6 +5,7 @@ from modelserver_operator.apis.traffic import Traffic
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.looks import stored_revisions
+from modelserver_operator.plan.scaling_values import Sizing
 from modelserver_operator.plan.values import Observed
 from modelserver_operator.resources import labels
 from modelserver_operator.resources.router_choice import RouterChoice, router_of
@@ -16,13 +17,15 @@ def choice_of(server: ModelServer, observed: Observed) -> RouterChoice:
     return router_of(traffic, server.spec.rollout, observed.capabilities)
 
 
-def wish_of(server: ModelServer, target: str, observed: Observed, config: OperatorConfig) -> Wish:
+def wish_of(
+    server: ModelServer, target: str, sizing: Sizing, observed: Observed, config: OperatorConfig
+) -> Wish:
     """`target` is the revision of the spec, "" while its model is being resolved."""
     command = server.metadata.annotations.get(labels.COMMAND, "")
     return Wish(
         generation=server.metadata.generation,
         target=target,
-        replicas=server.spec.desired_replicas,
+        replicas=sizing.replicas,
         rollout=server.spec.rollout or RolloutSpec(),
         router=choice_of(server, observed).router,
         command=command,

@@ -19,6 +19,7 @@ from modelserver_operator.plan.values import (
 )
 from modelserver_operator.reconciler.caches import KINDS, Caches, ServerId, is_owned_by
 from modelserver_operator.resources.kinds import POD
+from modelserver_operator.scaling.handover import HANDOVER_MANAGER
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,10 @@ class Applier:
         version = seen["metadata"]["resourceVersion"] if seen else MUST_NOT_EXIST
         if write.mode is WriteMode.REPLACE and seen:
             return await self._client.replace(kind, write.manifest, version=version)
+        if write.mode is WriteMode.SHARE:
+            return await self._client.apply(
+                kind, write.manifest, version=version, manager=HANDOVER_MANAGER
+            )
         return await self._client.apply(kind, write.manifest, version=version)
 
     async def _look_at(self, key: ChildKey, server: ServerId) -> None:

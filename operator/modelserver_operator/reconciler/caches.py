@@ -12,7 +12,10 @@ from modelserver_operator.cluster.store import (
     pod_store,
     server_store,
 )
+from modelserver_operator.plan.scaling_values import ScalingHeard, ScalingObserved
 from modelserver_operator.plan.values import ChildKey, Manifest, Observed, PodProgress
+from modelserver_operator.reconciler.gateways import HolderPorts
+from modelserver_operator.resources.holder_slice import GatewayPod
 from modelserver_operator.resources.kinds import CHILD_KINDS, OPTIONAL_KINDS, POD
 from modelserver_operator.resources.router_choice import NO_CAPABILITIES
 
@@ -51,6 +54,7 @@ class Found:
 
     def __init__(self) -> None:
         self.capabilities = NO_CAPABILITIES
+        self.gateways: tuple[GatewayPod, ...] = ()
 
 
 def _stores() -> dict[str, Store]:
@@ -65,6 +69,19 @@ class Caches:
     of: dict[str, Store] = field(default_factory=_stores)
     strangers: Strangers = field(default_factory=Strangers)
     found: Found = field(default_factory=Found)
+    ports: HolderPorts = field(default_factory=HolderPorts)
+    last_heard: dict[ObjectName, ScalingHeard] = field(default_factory=dict)  # for rates
+
+    def scaling_of(
+        self, where: ObjectName, heard: ScalingHeard | None, last: ScalingHeard | None
+    ) -> ScalingObserved:
+        """`heard` at this look, if anybody was asked; `last` at the one before."""
+        return ScalingObserved(
+            heard=heard,
+            last=last,
+            gateways=self.found.gateways,
+            taken_ports=self.ports.of_others(where),
+        )
 
     def observe(
         self,

@@ -12,10 +12,12 @@ from modelserver_operator.cluster.measuring import MeasuringProbe
 from modelserver_operator.cluster.mounts import MountProbe
 from modelserver_operator.cluster.progress import ProgressProbe
 from modelserver_operator.cluster.readings import ReadingProbe
+from modelserver_operator.cluster.scaling_readings import ScalingProbe
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.errors import InvalidResource, NotFound
 from modelserver_operator.plan.answers import NOTHING_HEARD, Heard, Measured
 from modelserver_operator.plan.desired import desired_state
+from modelserver_operator.plan.scaling_values import ScalingHeard
 from modelserver_operator.plan.values import Manifest, Observed, Plan, PodProgress, Refusal
 from modelserver_operator.reconciler.announce import Announcer
 from modelserver_operator.reconciler.apply import Applier, Guard
@@ -34,6 +36,7 @@ class Probes:
     readings: ReadingProbe
     checks: CheckProbe
     measuring: MeasuringProbe
+    scaling: ScalingProbe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,8 @@ class Answers:
     heard: Heard = NOTHING_HEARD
     checks: tuple[CheckAnswer, ...] | None = None
     measured: Measured | None = None
+    scaling: ScalingHeard | None = None
+    last_scaling: ScalingHeard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +138,14 @@ class Reconciler:
 
     async def _informed_look(self, where: ObjectName, cached: Manifest) -> tuple[Look, Answers]:
         """Looks twice where the first look raises a question."""
-        answers = Answers(progress=await self._progress_of(where))
+        answers = Answers(
+            progress=await self._progress_of(where),
+            last_scaling=self._caches.last_heard.get(where),
+        )
         look = await self._look(cached, answers)
         plan = look.plan
-        if not any((plan.unmounted, plan.questions, plan.series, plan.checks)):
+        questions = (plan.unmounted, plan.questions, plan.series, plan.checks)
+        if not any(questions) and plan.scaling_question is None:
             return look, answers
         answers = replace(
             answers,
@@ -144,8 +153,17 @@ class Reconciler:
             heard=await self._probes.readings.read(look.observed.pods, plan.questions),
             checks=await self._probes.checks.ask(plan.checks) if plan.checks else None,
             measured=await self._probes.measuring.ask(plan.series) if plan.series else None,
+            scaling=await self._heard_for_scaling(look),
         )
+        if answers.scaling is not None:  # what is heard next is compared with this
+            self._caches.last_heard[where] = answers.scaling
         return await self._look(cached, answers), answers
+
+    async def _heard_for_scaling(self, look: Look) -> ScalingHeard | None:
+        question = look.plan.scaling_question
+        if question is None:
+            return None
+        return await self._probes.scaling.ask(look.observed.pods, question)
 
     async def _mount_failures(self, look: Look) -> Mapping[str, str]:
         pods = [one for one in look.observed.pods if _is_one_of(one, look.plan.unmounted)]
@@ -190,8 +208,13 @@ class Reconciler:
         server_id = _id_of(manifest)
         await self._refresh_strangers(server_id)
         observed = self._caches.observe(server_id, answers.progress, answers.mount_failures)
+        where = server_id.where
         observed = replace(
-            observed, heard=answers.heard, checks=answers.checks, measured=answers.measured
+            observed,
+            heard=answers.heard,
+            checks=answers.checks,
+            measured=answers.measured,
+            scaling=self._caches.scaling_of(where, answers.scaling, answers.last_scaling),
         )
         now = self._clock()
         try:
@@ -201,8 +224,9 @@ class Reconciler:
             said = Reported(status=status)
             return Look(manifest=manifest, observed=observed, plan=NOTHING, reported=said)
         plan = desired_state(server, observed, self._config, now)
-        self._remember(server_id.where, wanted=plan.progress_wanted)
+        self._remember(where, wanted=plan.progress_wanted)
         said = reported(server, observed, plan, now, (refusal,) if refusal else ())
+        self._caches.ports.note(where, said.holder_port)
         return Look(manifest=manifest, observed=observed, plan=plan, reported=said)
 
     async def _progress_of(self, where: ObjectName) -> Mapping[str, PodProgress]:
@@ -261,6 +285,8 @@ class Reconciler:
         self._caches.servers.forget(where)
         self._caches.strangers.forget(where)
         self._progress_wanted.discard(where)
+        self._caches.ports.note(where, None)
+        self._caches.last_heard.pop(where, None)
         return Verdict()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from modelserver_operator.cluster.client import ApiClient, ObjectName
-from modelserver_operator.cluster.informer import Informer
+from modelserver_operator.cluster.informer import MANAGED, Informer
 from modelserver_operator.cluster.lease import Leadership, Terms
 from modelserver_operator.cluster.optional import OptionalInformers
 from modelserver_operator.cluster.patience import jittered, pause
@@ -16,10 +16,13 @@ from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.reconciler.audit import ServerAudit
 from modelserver_operator.reconciler.caches import Caches
+from modelserver_operator.reconciler.gateways import Gateways
 from modelserver_operator.reconciler.queue import WorkQueue
 from modelserver_operator.reconciler.reconciler import Probes, Reconciler
 from modelserver_operator.reconciler.workers import Workers
-from modelserver_operator.resources.kinds import CHILD_KINDS, POD
+from modelserver_operator.resources.holder_slice import SLICE_MANAGED_BY
+from modelserver_operator.resources.kinds import CHILD_KINDS, ENDPOINT_SLICE, POD
+from modelserver_operator.resources.labels import MANAGED_BY
 from modelserver_operator.resources.router_choice import Capabilities
 from modelserver_operator.telemetry.lag import LoopLag
 from modelserver_operator.telemetry.metrics import Gauges, Metrics, Reading
@@ -35,6 +38,9 @@ RESYNC_SPREAD = 0.1
 LONGEST_SILENCE_SECONDS = 150.0
 LONGEST_WAIT_SECONDS = 300.0
 LONGEST_LAG_SECONDS = 5.0
+
+# Services pass their labels on to the slices that Kubernetes writes for them: those are not ours.
+SELECTORS = {ENDPOINT_SLICE: f"{MANAGED},{SLICE_MANAGED_BY}={MANAGED_BY}"}
 
 log = logging.getLogger(__name__)
 _chance = random.SystemRandom()
@@ -55,10 +61,24 @@ class Replica:
         self._queue: WorkQueue[ObjectName] = WorkQueue()
         self._leadership = _leadership(client, config, clock)
         self._informers = [
-            Informer(client, self._caches.of[kind.kind], self, kind=kind, namespace=namespace)
+            Informer(
+                client,
+                self._caches.of[kind.kind],
+                self,
+                kind=kind,
+                namespace=namespace,
+                labels=SELECTORS.get(kind, MANAGED),
+            )
             for kind in (*CHILD_KINDS, POD)
             for namespace in config.namespaces or ("",)
         ]
+        self._gateways = Gateways(
+            client,
+            namespace=config.namespace,
+            concerned=self._look_at_holders,
+            restarted=self.restarted,
+        )
+        self._informers.append(self._gateways.informer)
         self._optional = OptionalInformers(
             client, self._caches.of, self, self.capable, namespaces=config.namespaces
         )
@@ -97,6 +117,11 @@ class Replica:
         """Every server may now be wanted otherwise."""
         self._caches.found.capabilities = capabilities
         self.changed(set(self._caches.servers))
+
+    def _look_at_holders(self) -> None:
+        """Whoever sleeps has the gateway's addresses in its place."""
+        self._caches.found.gateways = self._gateways.ready
+        self.changed(self._caches.ports.holders)
 
     def put(self, manifest: Manifest) -> None:
         self.changed(self._caches.servers.put(manifest))

@@ -15,9 +15,12 @@ from modelserver_operator.resources.revision import Revision
 PROGRESS_DEADLINE_SECONDS = 2 * STARTUP_BUDGET_SECONDS
 
 
-def make_deployment(server: ModelServer, revision: Revision, *, replicas: int) -> dict[str, Any]:
+def make_deployment(
+    server: ModelServer, revision: Revision, *, replicas: int | None
+) -> dict[str, Any]:
+    """Without a number of pods where somebody else writes it."""
     spec = {
-        "replicas": replicas,
+        **({} if replicas is None else {"replicas": replicas}),
         "revisionHistoryLimit": 1,  # history is kept by ControllerRevisions
         "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
         "strategy": {
@@ -29,3 +32,16 @@ def make_deployment(server: ModelServer, revision: Revision, *, replicas: int) -
     }
     name = names.revision_child(server.name, revision.name)
     return make_child(server, DEPLOYMENT, name, {"spec": spec}, revision=revision.name)
+
+
+def make_shared_replicas(server: ModelServer, revision: str, replicas: int) -> dict[str, Any]:
+    """Of that Deployment only the number of its pods."""
+    return {
+        "apiVersion": DEPLOYMENT.api_version,
+        "kind": DEPLOYMENT.kind,
+        "metadata": {
+            "name": names.revision_child(server.name, revision),
+            "namespace": server.namespace,
+        },
+        "spec": {"replicas": replicas},
+    }

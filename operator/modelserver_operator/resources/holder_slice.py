@@ -35,9 +35,13 @@ class GatewayPod:
 
 
 def make_holder_slices(
-    server: ModelServer, pods: Iterable[GatewayPod], *, port: int
+    server: ModelServer, pods: Iterable[GatewayPod], *, port: int, service: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """One for each family of addresses; none while there is no gateway."""
+    """One for each family of addresses; none while there is no gateway.
+
+    Behind `service`, or the server's own where that is empty.
+    """
+    service = service or names.root_service(server.name)
     by_family: dict[str, list[GatewayPod]] = {}
     for pod in sorted(pods):
         by_family.setdefault(_FAMILIES[ip_address(pod.address).version], []).append(pod)
@@ -47,12 +51,12 @@ def make_holder_slices(
             "endpoints": [_endpoint(one) for one in found[:MOST_ENDPOINTS]],
             "ports": [_port(port)],
         }
-        name = names.holder_slice(server.name, family)
-        yield make_child(server, ENDPOINT_SLICE, name, body, more_labels=_labels(server.name))
+        name = names.holder_slice(service, family)
+        yield make_child(server, ENDPOINT_SLICE, name, body, more_labels=_labels(service))
 
 
-def _labels(server_name: str) -> dict[str, str]:
-    return {SERVICE_NAME: names.root_service(server_name), SLICE_MANAGED_BY: MANAGED_BY}
+def _labels(service: str) -> dict[str, str]:
+    return {SERVICE_NAME: service, SLICE_MANAGED_BY: MANAGED_BY}
 
 
 def _endpoint(pod: GatewayPod) -> dict[str, Any]:

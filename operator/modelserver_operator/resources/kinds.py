@@ -65,8 +65,10 @@ CHILD_KINDS = (
     DEPLOYMENT,
     SERVICE,
     POD_DISRUPTION_BUDGET,
+    HORIZONTAL_POD_AUTOSCALER,
+    ENDPOINT_SLICE,
 )
 
-# Kinds that a cluster need not have. They come after the Services to which they lead, and a rule
-# about a destination before the route that names it.
-OPTIONAL_KINDS = (DESTINATION_RULE, VIRTUAL_SERVICE, HTTP_ROUTE)
+# Kinds that a cluster need not have. They come after the Services and Deployments that they are
+# about, and a rule about a destination before the route that names it.
+OPTIONAL_KINDS = (DESTINATION_RULE, VIRTUAL_SERVICE, HTTP_ROUTE, SCALED_OBJECT)

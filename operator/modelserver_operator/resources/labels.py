@@ -2,6 +2,9 @@
 
 MANAGED_BY = "modelserver-operator"
 
+# What manifests/gateway calls it (app.kubernetes.io/name), in the operator's own namespace.
+GATEWAY_NAME = "modelserver-gateway"
+
 SERVER = "modelserver.dev/server"
 REVISION = "modelserver.dev/revision"
 PHASE = "modelserver.dev/phase"

@@ -82,6 +82,6 @@ def autoscaler_of_keda(server: str, revision: str) -> str:
     return f"keda-hpa-{autoscaler(server, revision)}"
 
 
-def holder_slice(server: str, family: str) -> str:
+def holder_slice(service: str, family: str) -> str:
     """EndpointSlice of the gateway's addresses; with a dot, which no generated name has."""
-    return f"{server}.holder-{family.lower()}"
+    return f"{service}.holder-{family.lower()}"

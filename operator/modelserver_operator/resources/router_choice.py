@@ -24,6 +24,7 @@ class Capabilities:
 
     kinds: frozenset[Kind] = frozenset()
     outdated: Mapping[Kind, str] = field(default_factory=lambda: MappingProxyType({}))
+    has_resource_metrics: bool = False  # metrics.k8s.io, which says what pods use
 
     def can_write(self, router: Router) -> bool:
         return self.kinds.issuperset(_KINDS.get(router, ()))

@@ -139,7 +139,8 @@ def is_unowned(desired: Manifest, observed: Manifest) -> bool:
 
     Then it must be written, even where nothing differs: somebody has written the same number.
     """
-    return "replicas" in desired["spec"] and not ownership_of(observed).is_ours
+    is_told = bool(observed["metadata"].get("managedFields"))
+    return is_told and "replicas" in desired["spec"] and not ownership_of(observed).is_ours
 
 
 def _given(

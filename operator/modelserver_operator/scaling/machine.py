@@ -35,10 +35,11 @@ _LONGEST_WORD, _LONGEST_MESSAGE = 40, 160
 class NextScaling:
     """What is to be written; `wake_seconds` is when to look again, if nothing happens before.
 
-    `are_pods_asked` says whether the pods' metrics are needed at that look.
+    `status` is None where nothing is scaled. `are_pods_asked` says whether the pods' metrics are
+    needed at that look.
     """
 
-    status: ScalingStatus
+    status: ScalingStatus | None
     wake_seconds: float | None
     are_pods_asked: bool
 
@@ -100,6 +101,8 @@ def _rules(wish: ScalingWish) -> Zero:
 
 
 def _awake_because(scene: Scene) -> str:
+    if scene.wish.awake_because:
+        return scene.wish.awake_because
     if scene.wish.is_rolling:
         return "Rollout"
     if scene.bounds.least == 0:

@@ -19,7 +19,8 @@ class ScalingWish:
     """What the ModelServer asks for.
 
     `floor` is the least that a rollout needs; `is_rolling` while one goes on, in which nothing
-    shrinks and nothing sleeps. `requests` are those of the serving revision's server container.
+    shrinks and nothing sleeps. `awake_because` is what else must not sleep, in one word. `requests`
+    are those of the serving revision's server container.
     """
 
     scaling: Autoscaling
@@ -27,6 +28,7 @@ class ScalingWish:
     requests: Requests = NO_REQUESTS
     floor: int = 0
     is_rolling: bool = False
+    awake_because: str = ""
     settle_seconds: float = 10.0
 
 

@@ -10,6 +10,8 @@ Stalled        only present when so: what the spec asks for was rolled back, and
                without a change of it or a command; kstatus knows this name and calls it Failed
 ExperimentsRunning  only present where the spec has some: whether all of their requests go to their
                revisions
+Scaling        only present where the spec has autoscaling: whether all that it asks for is looked
+               at, by whom, and how many pods that makes
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from datetime import datetime
 
 from modelserver_operator.apis.experiment_status import ExperimentPhase, ExperimentStatus
 from modelserver_operator.apis.rollout_status import FailedRevision, Rollout, RolloutPhase
+from modelserver_operator.apis.scaling_status import ScalingStatus
 from modelserver_operator.apis.status import (
     Artifact,
     ArtifactPhase,
@@ -43,6 +46,10 @@ class Reason(Explained):
 
     SERVING = "Serving", "The Service leads to ready pods."
     SCALED_TO_ZERO = "ScaledToZero", "No replicas are wanted, and there are none."
+    ASLEEP = (
+        "Asleep",
+        "Nobody has asked for long: there are no pods, and the next request starts one.",
+    )
     SUSPENDED = "Suspended", "The spec asks for a pause: there are no pods."
     RESOLVING = "Resolving", "The hub is being asked which commit the branch or tag is."
     STARTING = "Starting", "Pods are being placed and started."
@@ -87,6 +94,7 @@ class Report:
     rollout: Rollout | None
     failed: FailedRevision | None = None  # what the spec asks for, if it was rolled back
     experiments: tuple[ExperimentStatus, ...] = ()
+    scaling: ScalingStatus | None = None
 
     @property
     def run(self) -> Rollout | None:
@@ -118,7 +126,13 @@ def conditions_of(report: Report) -> tuple[Condition, ...]:
     statements = [_ready(report), _serving(report), _progressing(report), _model_resolved(report)]
     return merged(
         situation.server.status.conditions,
-        [*statements, *_degraded(report), *_stalled(report), *_experiments(report)],
+        [
+            *statements,
+            *_degraded(report),
+            *_stalled(report),
+            *_experiments(report),
+            *_scaling(report),
+        ],
         generation=situation.server.metadata.generation,
         now=situation.now,
     )
@@ -158,13 +172,20 @@ def _readiness(report: Report) -> tuple[ConditionStatus, str, str]:
         return FALSE, Reason.SUSPENDED, "spec.suspend is true: no pods are wanted"
     if diagnosis is not None:
         return FALSE, diagnosis.code, sentences(replicas_in_words(situation), diagnosis.message)
-    if situation.is_complete and situation.wanted == 0:
-        return TRUE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pods are wanted"
     if situation.is_complete:
-        return TRUE, Reason.SERVING, sentences(replicas_in_words(situation), _failed(report))
+        return TRUE, *_completeness(report)
     if report.has_lost_replicas:
         return FALSE, Reason.REPLICAS_UNAVAILABLE, replicas_in_words(situation)
     return UNKNOWN, *_on_its_way(report)
+
+
+def _completeness(report: Report) -> tuple[str, str]:
+    situation = report.situation
+    if situation.plan.sizing.is_asleep:
+        return Reason.ASLEEP, "no pods are wanted: the next request starts one"
+    if situation.wanted == 0:
+        return Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pods are wanted"
+    return Reason.SERVING, sentences(replicas_in_words(situation), _failed(report))
 
 
 def _on_its_way(report: Report) -> tuple[str, str]:
@@ -210,6 +231,8 @@ def _serving_statement(status: ConditionStatus, reason: str, message: str) -> St
 def _why_not_serving(report: Report) -> str:
     if report.situation.is_suspended:
         return Reason.SUSPENDED
+    if report.situation.plan.sizing.is_asleep:
+        return Reason.ASLEEP
     if report.situation.wanted == 0:
         return Reason.SCALED_TO_ZERO
     return report.diagnosis.code if report.diagnosis else Reason.NO_READY_REPLICA
@@ -324,6 +347,20 @@ def _experiments(report: Report) -> Iterator[Statement]:
         reason=Reason.RUNNING if is_running else Reason.WAITING,
         message=sentences(*told) if told else f"the routers send requests apart for {names}",
     )
+
+
+def _scaling(report: Report) -> Iterator[Statement]:
+    choice, scaling = report.situation.plan.sizing.choice, report.scaling
+    if choice is None or scaling is None:
+        return
+    wanted = f"{scaling.engine} decides: {counted(scaling.desired, 'pod')} wanted"
+    why = f"{wanted} ({scaling.reason})" if scaling.reason else wanted
+    message = sentences(
+        choice.problem or choice.message, why, report.situation.plan.scaling_message
+    )
+    status = FALSE if choice.problem else TRUE
+    kind = ConditionType.SCALING
+    yield Statement(type=kind, status=status, reason=choice.reason, message=message)
 
 
 def replicas_in_words(situation: Situation) -> str:

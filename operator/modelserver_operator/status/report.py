@@ -7,6 +7,7 @@ from typing import Any
 
 from modelserver_operator.apis.experiment_status import ExperimentTraffic
 from modelserver_operator.apis.rollout_status import FailedRevision, Rollout
+from modelserver_operator.apis.scaling_status import ScalingStatus
 from modelserver_operator.apis.status import (
     ConditionStatus,
     ConditionType,
@@ -34,6 +35,7 @@ from modelserver_operator.status.diagnosis.codes import Code
 from modelserver_operator.status.diagnosis.finding import finding
 from modelserver_operator.status.experiments import experiments_of
 from modelserver_operator.status.rollout import rollout_of
+from modelserver_operator.status.scaling import scaling_of, what_is_scaled
 from modelserver_operator.status.sight import sight_of
 from modelserver_operator.status.situation import Situation
 from modelserver_operator.status.timestamps import timestamp
@@ -51,6 +53,7 @@ class Reported:
     said: tuple[Said, ...] = ()
     wake_seconds: float | None = None
     is_decision: bool = False
+    holder_port: int | None = None  # of the gateway, which no other server may have
 
 
 def status_of(
@@ -77,6 +80,7 @@ def reported(
     )
     decided = _decided(situation)
     experiments = experiments_of(situation)
+    scaled = scaling_of(situation)
     report = Report(
         situation=situation,
         diagnosis=diagnosis_of(situation),
@@ -84,21 +88,24 @@ def reported(
         rollout=_rollout(situation, decided),
         failed=_failed(situation, decided.status),
         experiments=experiments.entries,
+        scaling=scaled.status,
     )
     status = _status(report, decided.status, experiments.traffic)
     return Reported(
         status=_as_written(status),
         said=decided.events,
-        wake_seconds=_sooner(decided.wake_seconds, experiments.wake_seconds),
+        wake_seconds=_soonest(decided.wake_seconds, experiments.wake_seconds, scaled.wake_seconds),
         is_decision=(
             _what_lives(decided.status) != _what_lives(server.status)
             or _what_is_tried(status) != _what_is_tried(server.status)
+            or what_is_scaled(status.scaling) != what_is_scaled(server.status.scaling)
         ),
+        holder_port=status.scaling.holder_port if status.scaling else None,
     )
 
 
-def _sooner(one: float | None, other: float | None) -> float | None:
-    return min((delay for delay in (one, other) if delay is not None), default=None)
+def _soonest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)
 
 
 def _decided(situation: Situation) -> Next:
@@ -186,6 +193,7 @@ def _status(
         rolled_back_to=decided.rolled_back_to,
         experiments=report.experiments,
         experiment_traffic=traffic,
+        scaling=report.scaling,
         artifact=report.artifact,
         effective=_effective(situation),
         diagnosis=report.diagnosis,
@@ -296,7 +304,17 @@ def _as_written(status: ModelServerStatus) -> Manifest:
         dumped["experimentTraffic"] = traffic.model_dump(
             mode="json", by_alias=True, exclude_defaults=True
         )
+    if status.scaling is not None:
+        dumped["scaling"] = _scaling_as_written(status.scaling)
     return _without_empty(dumped)
+
+
+def _scaling_as_written(scaling: ScalingStatus) -> Manifest:
+    """0 pods are told, and where they began and ended."""
+    dumped: Manifest = scaling.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if scaling.zero is not None:
+        dumped["zero"] = scaling.zero.model_dump(mode="json", by_alias=True)
+    return dumped
 
 
 def _run_as_written(run: Rollout) -> Manifest:

@@ -47,7 +47,14 @@ class Situation:
     @property
     def wanted(self) -> int:
         """Replicas of the target, which may be few while it is examined."""
-        return self.plan.replicas.get(self.target, self.server.spec.desired_replicas)
+        return self.plan.replicas.get(self.target, self.plan.sizing.replicas)
+
+    @property
+    def needed(self) -> int:
+        """Replicas with which it is complete: more are what the load asks for, and come and go."""
+        scaling = self.server.status.scaling
+        least = max(1, scaling.min_replicas) if scaling is not None else self.wanted
+        return min(self.wanted, least)
 
     @property
     def is_suspended(self) -> bool:
@@ -125,7 +132,7 @@ class Situation:
         """The revision that the spec asks for serves, with all the replicas that are wanted."""
         in_place = self.target != "" and not self.is_rolling and self.is_resolved
         return (
-            in_place and self.target_ready >= self.wanted and (self.wanted == 0 or self.is_serving)
+            in_place and self.target_ready >= self.needed and (self.wanted == 0 or self.is_serving)
         )
 
     def kept_children(self, kind: str) -> tuple[Manifest, ...]:

@@ -81,12 +81,14 @@ class _Exchange:
     async def run(self, receive: Receive, send: Send) -> None:
         in_flight = self._context.primary.telemetry.in_flight
         token = current_request.set(self._timing)
-        in_flight.inc()
+        # Whoever looks after the server is no load: by this number it is scaled, and put to sleep.
+        load = 0 if self._scope["path"] in _PROBES else 1
+        in_flight.inc(load)
         try:
             with leasing() as self._leases:
                 await self._answer(receive, self._sender(send))
         finally:
-            in_flight.dec()
+            in_flight.dec(load)
             self._note()
             current_request.reset(token)
 
