@@ -20,7 +20,7 @@ WORD = b"word "
 _HEAD_END = b"\r\n\r\n"
 _GOOD = b"HTTP/1.1 200"
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-_LAST_CHUNK = b"0\r\n\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 # What is not answered after it has failed.
 _LIMIT_SECONDS = 120.0
 
@@ -185,11 +185,13 @@ class _Connection(asyncio.Protocol):
 
     def _is_whole(self) -> bool:
         """By its Content-Length, or by its last chunk."""
-        if self._received.endswith(_LAST_CHUNK):
-            return True
         end = self._received.find(_HEAD_END)
-        length = _LENGTH.search(self._received, 0, end) if end >= 0 else None
-        return length is not None and len(self._received) >= end + 4 + int(length[1])
+        if end < 0:
+            return False
+        length = _LENGTH.search(self._received, 0, end)
+        if length is None:
+            return self._received.endswith(_LAST_CHUNK)
+        return len(self._received) >= end + len(_HEAD_END) + int(length[1])
 
 
 async def answers_once(address: Address, question: Question) -> bool:
