@@ -2,9 +2,13 @@
 
 import pytest
 
+from devcluster.cluster import existing
 from devcluster.demo import install, model
+from devcluster.demo.clusters import devcluster
 from e2e.rollout_play import watching
 from e2e.stage import Servers, borrowed_cluster, fresh_namespace, stand_in
+from support.kube import Kube
+from support.prometheus_server import Discovery, PrometheusServer
 
 NAMESPACE = "modelserver-e2e"
 
@@ -86,6 +90,33 @@ def watch(kubectl, namespace):
 def marked(module_servers, images):
     """What a ModelServer of the stand-in asks for."""
     return stand_in(module_servers, images)
+
+
+@pytest.fixture(scope="module")
+def kube(cluster, kubectl):
+    with Kube.admin_of(existing(cluster.name)) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="module")
+def metrics_server(cluster, kubectl):
+    """The real one; stays."""
+    devcluster("install-metrics-server", "--name", cluster.name)
+
+
+@pytest.fixture(scope="module")
+def keda(cluster, kubectl):
+    """The real one; stays."""
+    devcluster("install-keda", "--name", cluster.name)
+
+
+@pytest.fixture(scope="module")
+def prometheus(cluster, kube, tmp_path_factory):
+    """Scrapes the pods of models every second; pods reach it, too."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets, host = folder / "targets.json", existing(cluster.name).record.networks.host
+    with Discovery(kube, targets), PrometheusServer(folder, targets, host=host) as server:
+        yield server
 
 
 @pytest.fixture

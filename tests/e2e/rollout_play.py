@@ -47,10 +47,8 @@ class Seen:
 class Watch:
     """Every state of every ModelServer of a namespace, by one kubectl that watches."""
 
-    def __init__(self, kubectl, namespace):
-        self._command = kubectl.command(
-            "-n", namespace, "get", "modelservers", "--watch", "-o", "json"
-        )
+    def __init__(self, kubectl, namespace, kind="modelservers"):
+        self._command = kubectl.command("-n", namespace, "get", kind, "--watch", "-o", "json")
         self._stopped = threading.Event()
         self._process = None
         self.seen = []
@@ -91,8 +89,8 @@ def is_answered(url, model, host):
 
 
 @contextmanager
-def watching(kubectl, namespace):
-    watch = Watch(kubectl, namespace)
+def watching(kubectl, namespace, kind="modelservers"):
+    watch = Watch(kubectl, namespace, kind)
     thread = threading.Thread(target=watch.follow)
     thread.start()
     try:

@@ -3,12 +3,12 @@
 First what these do by themselves, with nothing of ours: what else is tested here stands on it.
 """
 
+import json
 from functools import partial
 
 import pytest
 
-from devcluster.cluster import existing
-from devcluster.demo.clusters import devcluster
+from devcluster.demo.failure import DemoFailure
 from e2e.rollout_play import ASKED, is_answered
 from e2e.scaled_deployment import (
     CONTAINER,
@@ -21,9 +21,9 @@ from e2e.scaled_deployment import (
     an_hpa,
 )
 from e2e.stage import fresh_namespace
-from support.kube import Kube
+from support.autoscalers import PROMETHEUS, STORIES, objects_of, scaling_of
 from support.marked_traffic import marked_traffic
-from support.prometheus_server import Discovery, PrometheusServer
+from support.planning import a_server
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.scaling
@@ -36,34 +36,6 @@ PODS_METRICS = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods"
 
 
 # -- stage -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kube(cluster, kubectl):
-    with Kube.admin_of(existing(cluster.name)) as kube:
-        yield kube
-
-
-@pytest.fixture(scope="module")
-def metrics_server(cluster, kubectl):
-    devcluster("install-metrics-server", "--name", cluster.name)
-
-
-@pytest.fixture(scope="module")
-def keda(cluster, kubectl):
-    devcluster("install-keda", "--name", cluster.name)
-
-
-@pytest.fixture(scope="module")
-def prometheus(cluster, kube, tmp_path_factory):
-    """Scrapes the pods of models every second; pods reach it, too."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    host = existing(cluster.name).record.networks.host
-    with (
-        Discovery(kube, folder / "targets.json"),
-        PrometheusServer(folder, folder / "targets.json", host=host) as server,
-    ):
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +104,75 @@ def test_keda_scales_by_a_query_of_prometheus(keda, prometheus, bench, a_stand_i
         traffic.rate = LITTLE
         bench.until_pods("by-query", 1)
     bench.delete("scaledobject", "by-query")
+
+
+# -- what the operator tells KEDA ------------------------------------------------------------------
+
+NAMES = sorted(path.name for path in STORIES.iterdir())
+NOT_HERE = {"rabbitmq", "kafka"}  # KEDA asks these when it is told of them
+
+
+@pytest.fixture
+def a_scaled(bench, images, prometheus):
+    """Makes a Deployment; gives the ScaledObject that the operator would write for it."""
+    made = []
+
+    def make(story):
+        found = objects_of(a_server(), scaling_of(story))["scaled_object.yaml"]
+        [scaled] = json.loads(json.dumps(found).replace(PROMETHEUS, prometheus.url))
+        scaled["metadata"] |= {"namespace": NAMESPACE, "ownerReferences": []}
+        spec = scaled["spec"]
+        spec["triggers"] = [one for one in spec["triggers"] if one["type"] not in NOT_HERE]
+        name = spec["scaleTargetRef"]["name"]
+        bench.apply(a_deployment(name, images.runtime))
+        made.append(name)
+        return scaled
+
+    yield make
+    for name in made:
+        for kind in ("scaledobject", "deployment"):
+            bench.delete(kind, name)
+
+
+@pytest.mark.parametrize("story", NAMES)
+def test_keda_carries_out_what_the_operator_writes(keda, bench, kube, a_scaled, story):
+    scaled = a_scaled(story)
+    bench.apply(scaled)
+    name, spec = scaled["metadata"]["name"], scaled["spec"]
+
+    def conditions():
+        status = bench.get("scaledobject", name).get("status", {})
+        return {one["type"]: one["status"] for one in status.get("conditions", ())}
+
+    wait_until(lambda: conditions().get("Ready") == "True", timeout=PATIENCE, what="Ready")
+    config = spec["advanced"]["horizontalPodAutoscalerConfig"]
+    hpa = bench.get("hpa", config["name"])["spec"]
+    assert (hpa["minReplicas"], hpa["maxReplicas"]) == (
+        spec["minReplicaCount"],
+        spec["maxReplicaCount"],
+    )
+    assert hpa["behavior"] == config["behavior"]
+    assert hpa["scaleTargetRef"] == spec["scaleTargetRef"]
+    kinds = sorted(_kind_of_metric(one) for one in hpa["metrics"])
+    assert kinds == sorted(_kind_of_trigger(one) for one in spec["triggers"])
+
+
+def _kind_of_metric(metric):
+    measured = metric.get("containerResource")
+    if measured is None:
+        return metric["type"], metric["external"]["target"]["type"]
+    return measured["name"], measured["container"], measured["target"]["type"]
+
+
+def _kind_of_trigger(trigger):
+    if trigger["type"] in {"cpu", "memory"}:
+        return trigger["type"], trigger["metadata"]["containerName"], trigger["metricType"]
+    return "External", trigger["metricType"]
+
+
+def test_keda_refuses_a_fallback_for_cpu_and_memory_alone(keda, bench, a_scaled):
+    """Which is why the operator writes none there."""
+    scaled = a_scaled("resources")
+    scaled["spec"]["fallback"] = {"failureThreshold": 3, "replicas": 2}
+    with pytest.raises(DemoFailure, match="at least one trigger"):
+        bench.apply(scaled)

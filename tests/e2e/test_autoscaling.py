@@ -1,0 +1,242 @@
+"""ModelServers that scale, by the real HPA and the real KEDA or without them, under marked traffic.
+
+Whoever decides, the pods come and go without a request being lost, and never fall below what
+there was because somebody else decides now.
+"""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from devcluster.demo import install
+from devcluster.demo.clusters import devcluster
+from e2e.rollout_play import PATIENCE, Play, watching
+from e2e.rollout_scenarios import CANARY
+from e2e.rollout_verdicts import require_unnoticed
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.scaling, pytest.mark.timeout(1800)]
+
+MOST = 4
+MUCH, LITTLE = 25, 1  # requests a second
+# Of MUCH, ten are in flight, and they take five times the cpu that a pod requests.
+LOADED = {"ANSWER_MILLISECONDS": "400", "CPU_MILLISECONDS": "10"}
+RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}}
+IN_FLIGHT = {"metrics": [{"name": "inflight", "target": 2}]}
+BY_CPU = {"metrics": [{"name": "cpu", "target": 100}]}
+# Prometheus sees what clients get, whatever the pods say of themselves.
+BY_QUERY = 'sum(rate(modelserver_requests_total{{pod=~"{name}-.+",job="modelservers"}}[15s]))'
+
+
+# -- stage -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operator_with_prometheus(kubectl, images, operator, prometheus):
+    install.install(
+        kubectl,
+        operator_image=images.operator,
+        runtime_image=images.runtime,
+        settings={"MODELSERVER_OPERATOR_PROMETHEUS_URL": prometheus.url},
+    )
+
+
+@pytest.fixture(scope="module")
+def numbers(kubectl, namespace, operator):
+    """Every state of every Deployment."""
+    with watching(kubectl, namespace, "deployments") as watch:
+        yield watch
+
+
+class Scaled(Play):
+    """A play of one revision, whose pods come and go."""
+
+    numbers = None  # every state of every Deployment
+
+    @property
+    def deployment(self):
+        return f"{self.name}-{self.old}"
+
+    @property
+    def scaling(self):
+        return self.last.status.get("scaling", {})
+
+    def asked(self):
+        """How many pods were asked for, each time that it changed."""
+        seen = (one.server["spec"]["replicas"] for one in self.numbers.of(self.deployment))
+        numbers = []
+        for number in seen:
+            if numbers[-1:] != [number]:
+                numbers.append(number)
+        return numbers
+
+    def until_pods(self, number):
+        """Ready ones, and no more asked for."""
+
+        def there():
+            states = self.numbers.of(self.deployment)
+            deployment = states[-1].server if states else {"spec": {}}
+            ready = deployment.get("status", {}).get("readyReplicas", 0)
+            return deployment["spec"].get("replicas") == number == ready
+
+        try:
+            wait_until(there, timeout=2 * PATIENCE, what=f"{self.name}: {number} pods")
+        except AssertionError as failure:
+            told = self.servers.run("describe", "hpa")
+            raise AssertionError(f"{failure}\n{json.dumps(self.last.status)}\n{told}") from failure
+
+    def scale_by(self, autoscaling, **more):
+        """Another way to scale, from now on; None gives it up."""
+        patch = {"spec": {"autoscaling": autoscaling, **more}}
+        self.servers.run("patch", "modelserver", self.name, "--type=merge", "-p", json.dumps(patch))
+
+    def until_decided_by(self, engine, reason, status="True"):
+        def decided(one):
+            conditions = {c["type"]: c for c in one.status.get("conditions", ())}
+            found = conditions.get("Scaling", {})
+            decides = one.status.get("scaling", {}).get("engine")
+            return one.is_current and (decides, found.get("reason"), found.get("status")) == (
+                engine,
+                reason,
+                status,
+            )
+
+        self.until(decided, f"{engine} decides, {reason}")
+        conditions = {c["type"]: c for c in self.last.status["conditions"]}
+        return conditions["Scaling"]["message"]
+
+    def there(self, kind):
+        return self.servers.get(kind, self.deployment) is not None
+
+
+@pytest.fixture
+def a_scaled(module_servers, watch, numbers, marked):
+    @contextmanager
+    def make(name, autoscaling):
+        env = [{"name": key, "value": value} for key, value in LOADED.items()]
+        spec = {key: value for key, value in marked.items() if key != "replicas"}
+        spec |= {"runtime": {**marked["runtime"], "env": env}, "resources": RESOURCES}
+        spec["autoscaling"] = limited(autoscaling)
+        play = Scaled(servers=module_servers, watch=watch, name=name, spec=spec)
+        play.numbers = numbers
+        with play.on_stage(CANARY):
+            play.traffic.rate = LITTLE
+            yield play
+
+    return make
+
+
+def limited(autoscaling):
+    return {"maxReplicas": MOST, "scaleDownDelaySeconds": 15, **autoscaling}
+
+
+def require_four_and_back(play):
+    play.traffic.rate = MUCH
+    play.until_pods(MOST)
+    play.traffic.rate = LITTLE
+    play.until_pods(1)
+
+
+@pytest.fixture
+def bare(cluster, kubectl):
+    """A cluster with neither metrics-server nor KEDA."""
+    for name in ("keda", "metrics-server"):
+        devcluster(f"remove-{name}", "--name", cluster.name)
+
+
+# -- without anybody else --------------------------------------------------------------------------
+
+
+def test_without_keda_the_operator_scales_and_says_what_is_missing(bare, a_scaled, record):
+    with a_scaled("no-keda", {"engine": "KEDA", **IN_FLIGHT}) as play:
+        message = play.until_decided_by("Operator", "KEDAMissing", "False")
+        assert "Install KEDA" in message
+        require_four_and_back(play)
+        assert not play.there("hpa")
+    require_unnoticed(play, record)
+
+
+def test_without_metrics_server_the_operator_asks_the_pods_for_their_cpu(bare, a_scaled, record):
+    with a_scaled("no-metrics", {"engine": "HPA", **BY_CPU}) as play:
+        message = play.until_decided_by("Operator", "HPAMissing", "False")
+        assert "Install metrics-server" in message
+        require_four_and_back(play)
+        assert not play.there("hpa")
+    require_unnoticed(play, record)
+
+
+# -- with them -------------------------------------------------------------------------------------
+
+
+def test_the_hpa_scales_by_cpu_and_loses_no_request(metrics_server, a_scaled, record):
+    with a_scaled("by-cpu", BY_CPU) as play:
+        play.until_decided_by("HPA", "Found")
+        require_four_and_back(play)
+        assert play.there("hpa")
+        assert 0 not in play.asked()
+    require_unnoticed(play, record)
+
+
+def test_keda_scales_by_prometheus_and_loses_no_request(keda, a_scaled, record):
+    """By the query that the operator writes, and by one that the user gives."""
+    query = {"name": "asked", "query": BY_QUERY.format(name="by-query"), "target": "6"}
+    with a_scaled("by-query", {**IN_FLIGHT, "queries": [query]}) as play:
+        play.until_decided_by("KEDA", "Found")
+        require_four_and_back(play)
+        scaled = play.servers.get("scaledobject", play.deployment)
+        assert len(scaled["spec"]["triggers"]) == 2
+        assert scaled["metadata"]["generation"] == 1, "the operator writes for ever"
+        assert 0 not in play.asked()
+    require_unnoticed(play, record)
+
+
+def test_no_pod_goes_because_somebody_else_decides(keda, metrics_server, a_scaled, record):
+    """Every way from one to another, while all four pods are needed."""
+    keda, hpa = {"engine": "KEDA", **IN_FLIGHT}, {"engine": "HPA", **BY_CPU}
+    operator = {"engine": "Operator", **IN_FLIGHT}
+    by = {"KEDA": keda, "HPA": hpa, "Operator": operator}
+    with a_scaled("handed", operator) as play:
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        before = len(play.numbers.of(play.deployment))
+        for engine in ("HPA", "KEDA", "HPA", "Operator", "KEDA", "Operator"):
+            play.scale_by(limited(by[engine]))
+            play.until_decided_by(engine, "Chosen")
+            until_only(play, engine)
+        for engine in ("HPA", "KEDA"):
+            play.scale_by(None, replicas=MOST)
+            until_only(play, "nobody")
+            play.scale_by(limited(by[engine]), replicas=1)
+            until_only(play, engine)
+        states = play.numbers.of(play.deployment)[before:]
+        assert {one.server["spec"]["replicas"] for one in states} <= {MOST}
+    require_unnoticed(play, record)
+
+
+def until_only(play, engine):
+    """Of what scales there is that of the engine and nothing else."""
+    kinds = {"hpa": engine == "HPA", "scaledobject": engine == "KEDA"}
+
+    def there():
+        found = {kind: play.there(kind) for kind in kinds}
+        of_keda = play.servers.get("hpa", f"keda-hpa-{play.deployment}") is not None
+        return found == kinds and of_keda == kinds["scaledobject"] and play.last.is_current
+
+    wait_until(there, timeout=PATIENCE, what=f"only {engine} scales {play.name}", interval=1)
+
+
+def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_scaled, record):
+    with a_scaled("bereft", {"engine": "KEDA", **IN_FLIGHT}) as play:
+        play.until_decided_by("KEDA", "Chosen")
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        before = len(play.numbers.of(play.deployment))
+        devcluster("remove-keda", "--name", cluster.name)
+        play.until_decided_by("Operator", "KEDAMissing", "False")
+        play.traffic.wait_for_answers(10 * MUCH)
+        states = play.numbers.of(play.deployment)[before:]
+        assert {one.server["spec"]["replicas"] for one in states} <= {MOST}
+        play.traffic.rate = LITTLE
+        play.until_pods(1)
+    require_unnoticed(play, record)
