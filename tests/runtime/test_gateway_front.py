@@ -69,6 +69,7 @@ class World:
             traffic=self.traffic,
             clock=time.monotonic,
             max_body_bytes=settings.max_body_bytes,
+            body_seconds=settings.body_timeout_seconds,
             has_affinity=settings.prefix_affinity,
         )
         self.front = front_door(hall, Boundary(settings), lambda: self.directory)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from modelserver_runtime.access.limits import Algorithm, Charge, Limiter, Slot, Unit
 from modelserver_runtime.access.limits.charge import WINDOW_SECONDS, Admission
+from modelserver_runtime.access.limits.headers import duration
 from modelserver_runtime.access.limits.memory import MemoryLimits
 from modelserver_runtime.access.limits.meters import SlidingWindow, TokenBucket
 from modelserver_runtime.access.limits.shared import SharedLimits
-from modelserver_runtime.rest.protection import duration
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import RedisStore
 from modelserver_runtime.telemetry import Telemetry

@@ -38,17 +38,22 @@ class Caller:
     def highest_priority(self) -> Priority:
         return self.key.highest_priority if self.key else Priority.CRITICAL
 
-    def may_use(self, names: Sequence[str]) -> bool:
-        """Whether a model of these names is allowed."""
-        return self.key is None or self.key.may_use(names)
+    def may_use(self, names: Sequence[str], namespace: str = "") -> bool:
+        """Whether a model of these names is allowed; only the gateway knows namespaces."""
+        return self.key is None or self.key.may_use(names, namespace)
 
-    def require_model(self, names: Sequence[str]) -> None:
-        if self.key is not None and not self.key.may_use(names):
-            raise NotPermitted(
-                f"The API key {spoken(self.key)} may not use the model {names[0]!r}; it may use "
-                f"{', '.join(self.key.models)}",
-                param="model",
-            )
+    def require_model(self, names: Sequence[str], namespace: str = "") -> None:
+        if self.key is None or self.key.may_use(names, namespace):
+            return
+        allowed = ", ".join(self.key.models)
+        if not self.key.may_enter(namespace):
+            allowed = f"models of the namespaces {', '.join(self.key.namespaces)}"
+            allowed += "" if namespace else ", at the gateway"
+        raise NotPermitted(
+            f"The API key {spoken(self.key)} may not use the model {names[0]!r}; it may use "
+            f"{allowed}",
+            param="model",
+        )
 
     def capped(self, wanted: Priority) -> Priority:
         """What is wanted, as far as the key may."""

@@ -8,8 +8,8 @@ from modelserver_runtime.errors import NotAuthenticated
 _HOW = "send it as Authorization: Bearer hf_... or X-API-Key: hf_..."
 
 
-def presented_key(authorization: Sequence[str], api_key: Sequence[str]) -> str:
-    """All values of both headers in, one well-formed key out; raises NotAuthenticated."""
+def presented(authorization: Sequence[str], api_key: Sequence[str]) -> str:
+    """All values of both headers in, one key or token out; raises NotAuthenticated."""
     keys = {_bearer(value) for value in authorization} | {value.strip() for value in api_key}
     if not keys:
         raise NotAuthenticated(f"No API key was sent; {_HOW}")
@@ -18,11 +18,20 @@ def presented_key(authorization: Sequence[str], api_key: Sequence[str]) -> str:
     [key] = keys
     if not key:
         raise NotAuthenticated(f"The API key is empty; {_HOW}")
+    return key
+
+
+def require_form(key: str) -> None:
+    """Raises NotAuthenticated."""
     if not is_secret(key):
         raise NotAuthenticated(
             f"This is no API key of this server: {_flaw(key)}; check that it was copied as a whole"
         )
-    return key
+
+
+def is_token(credential: str) -> bool:
+    """A JSON Web Token, by its form: header, payload and signature. API keys have no dots."""
+    return credential.count(".") == 2  # noqa: PLR2004  between three parts
 
 
 def unknown(key: str) -> NotAuthenticated:

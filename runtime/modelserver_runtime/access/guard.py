@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelserver_runtime.access.addresses import limited_part
 from modelserver_runtime.access.caller import Caller
-from modelserver_runtime.access.credentials import presented_key, unknown
+from modelserver_runtime.access.credentials import presented, unknown
 from modelserver_runtime.access.keyring import Keyring
 from modelserver_runtime.access.ledger import Ledger, Usage
 from modelserver_runtime.access.limits import (
@@ -19,7 +19,7 @@ from modelserver_runtime.access.limits import (
     Unit,
     Verdict,
 )
-from modelserver_runtime.access.principal import ApiKey, Scope, spoken
+from modelserver_runtime.access.principal import ApiKey, Scope, Source, spoken
 from modelserver_runtime.access.record import iso
 from modelserver_runtime.errors import (
     KeysUnavailable,
@@ -87,13 +87,18 @@ class Guard:
         self._telemetry = telemetry
         self._wall_clock = wall_clock
 
+    async def identify(self, arrival: Arrival) -> Caller:
+        """Without taking anything from a limit. Raises what `admit` tells as its failure."""
+        caller = await self._identify(arrival)
+        await self._require_scope(caller, arrival)
+        return caller
+
     async def admit(self, arrival: Arrival) -> Passage:
         """Whoever sends wrong keys uses up the address's share as well."""
         caller = Caller(address=arrival.address)
         failure: RequestFailure | None = None
         try:
-            caller = await self._identify(arrival)
-            await self._require_scope(caller, arrival)
+            caller = await self.identify(arrival)
         except (NotAuthenticated, NotPermitted, KeysUnavailable) as denied:
             failure = denied
         # Of a request that goes nowhere only the address is charged.
@@ -113,7 +118,9 @@ class Guard:
 
     async def finish(self, passage: Passage, usage: Usage, *, is_error: bool) -> None:
         """After the answer, or after nobody has waited for it."""
-        if passage.caller.key is not None and not passage.is_copy:
+        key = passage.caller.key
+        # Subjects of tokens are without number; who issues them can tell what they have used.
+        if key is not None and key.source is not Source.TOKEN and not passage.is_copy:
             self.ledger.note(passage.caller.id, usage, is_error=is_error)
         admission = passage.admission
         if admission is not None and admission.decision.refusal is None:
@@ -123,7 +130,7 @@ class Guard:
     async def _identify(self, arrival: Arrival) -> Caller:
         if not self._settings.needs_keys:
             return Caller(address=arrival.address)
-        secret = presented_key(arrival.authorization, arrival.api_key)
+        secret = presented(arrival.authorization, arrival.api_key)
         key = await self.keyring.find(secret)
         if key is None:
             raise unknown(secret)
@@ -150,13 +157,16 @@ class Guard:
 
     def _charges(self, arrival: Arrival, key: ApiKey | None) -> Iterator[Charge]:
         settings = self._settings
-        of_address = (settings.address_requests_per_minute, settings.address_tokens_per_minute)
+        # Of a client that has a key it is the key that counts, and not where it comes from.
+        of_client = settings.client_requests_per_minute if settings.cluster else 0
+        requests = settings.address_requests_per_minute or (0 if key else of_client)
+        of_address = (requests, settings.address_tokens_per_minute)
         if any(of_address):
             subject = f"address:{limited_part(arrival.address)}"
             yield from self._pair(subject, *of_address, arrival)
         if key is not None:
             limits = key.limits
-            requests = limits.requests_per_minute or settings.key_requests_per_minute
+            requests = limits.requests_per_minute or settings.key_requests_per_minute or of_client
             tokens = limits.tokens_per_minute or settings.key_tokens_per_minute
             yield from self._pair(f"key:{key.id}", requests, tokens, arrival)
 

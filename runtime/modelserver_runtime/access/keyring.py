@@ -4,7 +4,9 @@ import asyncio
 import hmac
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
+from modelserver_runtime.access.credentials import is_token, require_form
 from modelserver_runtime.access.directory import KeyDirectory
 from modelserver_runtime.access.principal import ApiKey
 from modelserver_runtime.access.secret import digest_of
@@ -18,8 +20,16 @@ POLL_SECONDS = 2.0
 _INDEXED = 16
 
 
+class TokenReader(Protocol):
+    async def key_of(self, token: str) -> ApiKey:
+        """Raises NotAuthenticated, KeysUnavailable."""
+
+
 class Keyring:
-    """`clock` is monotonic. Sources are looked at when a key is, at most every two seconds."""
+    """`clock` is monotonic. Sources are looked at when a key is, at most every two seconds.
+
+    `tokens` is None where no issuer of tokens is trusted.
+    """
 
     def __init__(
         self,
@@ -27,16 +37,24 @@ class Keyring:
         directory: KeyDirectory | None,
         generated: KeyStore,
         clock: Callable[[], float],
+        tokens: TokenReader | None = None,
     ) -> None:
         self._directory = directory
         self.generated = generated
         self._clock = clock
+        self._tokens = tokens
         self._next_look = float("-inf")
         self._are_all_known = False
         self._index: Mapping[str, tuple[ApiKey, ...]] = {}
 
     async def find(self, secret: str) -> ApiKey | None:
-        """Raises KeysUnavailable when the key might be one that cannot be looked up now."""
+        """Raises NotAuthenticated for what is no key and no token that is accepted.
+
+        Raises KeysUnavailable when the key might be one that cannot be looked up now.
+        """
+        if self._tokens is not None and is_token(secret):
+            return await self._tokens.key_of(secret)
+        require_form(secret)
         await self._look_if_due()
         if (key := self._match(secret)) is not None:
             return key

@@ -22,6 +22,7 @@ def make_key(
         tenant=grants.tenant,
         scopes=grants.scopes,
         models=grants.models,
+        namespaces=grants.namespaces,
         # To the second, as it is kept.
         expires=expires and expires.replace(microsecond=0),
         highest_priority=Priority[grants.highest_priority.upper()],

@@ -20,10 +20,14 @@ class Scope(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a key's record is; only generated keys can be revoked over HTTP."""
+    """Where a key's record is; only generated keys can be revoked over HTTP.
+
+    A token has none: it says itself what it allows.
+    """
 
     SECRET = "secret"  # noqa: S105  a place, not a secret
     GENERATED = "generated"
+    TOKEN = "token"  # noqa: S105  as above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class KeyLimits:
 class ApiKey:
     """A key's record. `models` are shell patterns of names; none of them means every model.
 
+    `namespaces` are those whose models may be asked, at the gateway of a cluster; none: all.
     `prefix` is the beginning of the key, empty where only the digest is known.
     """
 
@@ -49,6 +54,7 @@ class ApiKey:
     tenant: str = ""
     scopes: frozenset[Scope] = frozenset({Scope.INFERENCE})
     models: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
     expires: datetime | None = None
     highest_priority: Priority = Priority.HIGH
     limits: KeyLimits = KeyLimits()
@@ -59,8 +65,14 @@ class ApiKey:
         """`now` is a Unix time in seconds."""
         return self.expires is not None and self.expires.timestamp() <= now
 
-    def may_use(self, names: Sequence[str]) -> bool:
-        """Whether one of a model's names is allowed."""
+    def may_enter(self, namespace: str) -> bool:
+        """A server that does not know its own, "", is in none that was named."""
+        return not self.namespaces or namespace in self.namespaces
+
+    def may_use(self, names: Sequence[str], namespace: str = "") -> bool:
+        """Whether one of a model's names is allowed, and where the model is."""
+        if not self.may_enter(namespace):
+            return False
         patterns = self.models
         return not patterns or any(fnmatchcase(name, one) for name in names for one in patterns)
 

@@ -63,6 +63,11 @@ class Grants(BaseModel):
     )
     scopes: frozenset[Scope] = Field(frozenset({Scope.INFERENCE}), min_length=1)
     models: tuple[Name, ...] = Field((), description="patterns such as qwen-*; empty: every model")
+    namespaces: tuple[Name, ...] = Field(
+        (),
+        description="at the gateway of a cluster: only models of these; empty: of all. A server "
+        "that is asked directly does not know its own, and refuses a key that names some",
+    )
     expires: Time | None = None
     highest_priority: PriorityName = "high"
     limits: LimitsDocument = LimitsDocument()
@@ -118,6 +123,7 @@ def key_of(content: dict[str, Any], *, name: str, source: Source) -> ApiKey:
         tenant=document.tenant,
         scopes=document.scopes,
         models=document.models,
+        namespaces=document.namespaces,
         expires=document.expires,
         highest_priority=Priority[document.highest_priority.upper()],
         limits=KeyLimits(**document.limits.model_dump()),
@@ -137,6 +143,7 @@ def document_of(key: ApiKey) -> dict[str, Any]:
         "tenant": key.tenant,
         "scopes": sorted(scope.value for scope in key.scopes),
         "models": list(key.models),
+        "namespaces": list(key.namespaces),
         "expires": key.expires and iso(key.expires),
         "highest_priority": key.highest_priority.name.lower(),
         "limits": {

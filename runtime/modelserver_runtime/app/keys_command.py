@@ -74,6 +74,7 @@ def _grants(flags: Mapping[str, Any]) -> Grants:
         "tenant": flags["tenant"],
         "scopes": _listed(flags["scopes"]),
         "models": _listed(flags["models"]),
+        "namespaces": _listed(flags["namespaces"]),
         "highest_priority": flags["highest_priority"],
         "limits": {name: flags[name] for name in KEY_LIMITS},
     }

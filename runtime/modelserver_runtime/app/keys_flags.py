@@ -30,6 +30,9 @@ def _add_generate(actions: Any) -> None:
     scopes = ", ".join(Scope)
     parser.add_argument("--scopes", default="inference", help=f"of {scopes}; separated by commas")
     parser.add_argument("--models", default="", help="patterns of names, separated by commas")
+    parser.add_argument(
+        "--namespaces", default="", help="only at the gateway, and there only of these"
+    )
     parser.add_argument("--tenant", default="", help="shares turns and answers with others of it")
     parser.add_argument("--expires-in", help="for example 90d, 12h or 30m; default: never")
     parser.add_argument("--highest-priority", default="high", help="low, normal, high or critical")

@@ -15,11 +15,11 @@ _KEEP_ALIVE_SECONDS = 75
 class Listener(uvicorn.Server):
     """Without uvicorn's own signal handling; on the loop that runs."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: Any, *, http: Any = "httptools", **options: Any) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=http,
                 loop="none",
                 lifespan="off",
                 log_config=None,

@@ -117,6 +117,7 @@ def _description(key: ApiKey, context: ServerContext) -> KeyDescription:
         tenant=key.tenant,
         scopes=sorted(key.scopes),
         models=list(key.models),
+        namespaces=list(key.namespaces),
         expires=key.expires,
         has_expired=key.has_expired(context.wall_clock()),
         highest_priority=key.highest_priority.name.lower(),

@@ -5,16 +5,12 @@ body is not read before its sender is known. A path that is not in `PUBLIC` is p
 route is there or not.
 """
 
-import math
-from collections.abc import Iterator
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelserver_runtime.access.addresses import client_address, is_trusted_peer
 from modelserver_runtime.access.guard import Arrival, Passage
 from modelserver_runtime.access.ledger import Usage
-from modelserver_runtime.access.limits import Decision, Unit, Verdict
-from modelserver_runtime.access.limits.charge import WINDOW_SECONDS
+from modelserver_runtime.access.limits.headers import limit_headers
 from modelserver_runtime.access.principal import Scope as KeyScope
 from modelserver_runtime.rest.caller import CALLER
 from modelserver_runtime.rest.context import ServerContext
@@ -146,40 +142,6 @@ def _announced_size(headers: dict[bytes, list[str]]) -> int:
 def _with_headers(message: Message, passage: Passage) -> Message:
     if passage.admission is None:
         return message
-    added = list(_limit_headers(passage.admission.decision))
+    added = list(limit_headers(passage.admission.decision))
     # A copy: the message may be a constant of the application.
     return {**message, "headers": [*message.get("headers", ()), *added]}
-
-
-def _limit_headers(decision: Decision) -> Iterator[tuple[bytes, bytes]]:
-    """OpenAI's headers for both units, and the standard's for requests or else for tokens."""
-    verdicts = [decision.tightest(unit) for unit in (Unit.REQUESTS, Unit.TOKENS)]
-    known = [verdict for verdict in verdicts if verdict is not None]
-    for verdict in known:
-        yield from _of_unit(verdict)
-    if known:
-        yield from _of_standard(known[0])
-
-
-def _of_unit(verdict: Verdict) -> Iterator[tuple[bytes, bytes]]:
-    unit = verdict.unit.value.encode()
-    yield b"x-ratelimit-limit-" + unit, str(verdict.limit).encode()
-    yield b"x-ratelimit-remaining-" + unit, str(verdict.remaining).encode()
-    yield b"x-ratelimit-reset-" + unit, duration(verdict.reset_seconds).encode()
-
-
-def _of_standard(verdict: Verdict) -> Iterator[tuple[bytes, bytes]]:
-    yield b"ratelimit-policy", f"{verdict.limit};w={WINDOW_SECONDS}".encode()
-    yield b"ratelimit-limit", str(verdict.limit).encode()
-    yield b"ratelimit-remaining", str(verdict.remaining).encode()
-    yield b"ratelimit-reset", str(math.ceil(verdict.reset_seconds)).encode()
-
-
-def duration(seconds: float) -> str:
-    """As OpenAI writes it: 120ms, 8.64s, 6m0s."""
-    milliseconds = math.ceil(seconds * 1000)
-    if milliseconds < 1000:  # noqa: PLR2004  a second
-        return f"{milliseconds}ms"
-    minutes, rest = divmod(milliseconds / 1000, 60)
-    text = f"{rest:.2f}".rstrip("0").rstrip(".")
-    return f"{int(minutes)}m{text}s" if minutes else f"{text}s"

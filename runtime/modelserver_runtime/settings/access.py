@@ -66,21 +66,48 @@ class AccessSettings(BaseModel):
         0, description="prompt and answer together, for each client's address; 0: none"
     )
 
+    jwt_issuer: Annotated[str, Field(pattern=r"^(https?://[^\s?#]+)?$")] = Field(
+        "", description="who issues JSON Web Tokens that are taken in the place of keys: their iss"
+    )
+    jwt_audience: str = Field("", description="for whom such tokens must be: their aud")
+    jwks_url: Annotated[str, Field(pattern=r"^(https?://[^\s#]+)?$")] = Field(
+        "", description="where the issuer's public keys are; empty: where the issuer says itself"
+    )
+    jwt_scopes_claim: str = Field(
+        "scope", description="claim with the scopes: inference, models, admin, metrics"
+    )
+    jwt_models_claim: str = Field(
+        "models", description="claim with patterns of the models that may be used; without: all"
+    )
+    jwt_namespaces_claim: str = Field(
+        "namespaces", description="claim with the namespaces whose models may be used; without: all"
+    )
+
     @property
     def needs_keys(self) -> bool:
         directories = (self.access_keys_directory, self.access_state_directory)
-        return self.access_enabled or any(directories)
+        return self.access_enabled or bool(self.jwt_issuer) or any(directories)
+
+    @model_validator(mode="after")
+    def _require_audience(self) -> "AccessSettings":
+        if self.jwt_issuer and not self.jwt_audience:
+            raise ValueError(
+                "jwt_issuer is set without jwt_audience, so that tokens for every other service "
+                "of the issuer would do; name what the tokens for this one have as aud"
+            )
+        return self
 
     @model_validator(mode="after")
     def _require_place_for_keys(self) -> "AccessSettings":
         if self.needs_keys and not self._has_place:
             raise ValueError(
                 "access_enabled is true, and there is no place where a first key could be; set "
-                "access_keys_directory, access_state_directory or redis_url"
+                "access_keys_directory, access_state_directory, redis_url or jwt_issuer"
             )
         return self
 
     @property
     def _has_place(self) -> bool:
         redis_url: str = getattr(self, "redis_url", "")
-        return bool(self.access_keys_directory or self.access_state_directory or redis_url)
+        places = (self.access_keys_directory, self.access_state_directory)
+        return bool(any(places) or redis_url or self.jwt_issuer)

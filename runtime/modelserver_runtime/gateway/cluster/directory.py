@@ -38,6 +38,7 @@ class HoldBounds:
 class ServedModel:
     """A ModelServer. `names` are what its pods answer to; the first one is the served name.
 
+    `has_keys`: its pods ask for an API key.
     `ready` receive requests, `starting` exist and do not yet. `phase` is that of its sleep, as the
     operator wrote it, or empty; `problem` is why waiting for it is in vain, or empty. `report` is
     for people: no request is decided by it.
@@ -57,12 +58,18 @@ class ServedModel:
     cold_start_seconds: float | None = None
     timeout_seconds: float = 120.0
     problem: str = ""
+    has_keys: bool = False
     hold: HoldBounds = field(default_factory=HoldBounds)
     report: ServerReport = field(default_factory=ServerReport)
 
     @property
     def served_name(self) -> str:
         return self.names[0]
+
+    @property
+    def allowed_names(self) -> tuple[str, ...]:
+        """By which a key may allow it."""
+        return (*self.names, str(self.key))
 
     @property
     def may_sleep(self) -> bool:

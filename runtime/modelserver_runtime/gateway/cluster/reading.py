@@ -57,6 +57,7 @@ def read_server(item: Json, slices: Iterable[Json], default: HoldBounds) -> Serv
         cold_start_seconds=_seconds(scaling, "coldStartSeconds"),
         timeout_seconds=_seconds(part(spec, "runtime"), "requestTimeoutSeconds") or 120.0,
         problem=_problem(status),
+        has_keys=bool(part(spec, "access").get("apiKeys")),
         hold=_hold(part(part(spec, "autoscaling"), "zero"), default),
         report=read_report(spec, status),
     )

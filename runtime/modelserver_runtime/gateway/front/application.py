@@ -23,6 +23,7 @@ class Front:
         self, hall: Hall, boundary: Boundary, directory: Callable[[], Directory], find: Find
     ) -> None:
         self.is_draining = False
+        self._is_port = False
         self._is_last: Callable[[], bool] = lambda: self.is_draining
         self._hall = hall
         self._boundary = boundary
@@ -39,6 +40,7 @@ class Front:
             await reply.empty(_NO_CONTENT, self._boundary.preflight(request.headers))
             return
         exchange = Exchange(self._hall, self._directory(), request, reply)
+        exchange.is_at_port = self._is_port
         await exchange.run(lambda known: self._find(request.path, known), receive)
 
     def at_port(self, port: int) -> "Front":
@@ -51,6 +53,7 @@ class Front:
             return route_at_port(path, directory.servers[key])
 
         front = Front(self._hall, self._boundary, self._directory, find)
+        front._is_port = True
         front._is_last = lambda: self.is_draining
         return front
 

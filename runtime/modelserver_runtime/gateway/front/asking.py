@@ -1,14 +1,15 @@
 """A request's body as far as the gateway reads it: the model's name, and what /generate is sent."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from modelserver_runtime.errors import InvalidRequest, RequestTooLarge
+from modelserver_runtime.errors import InvalidRequest, RequestTooLarge, RequestTooSlow
 from modelserver_runtime.gateway import headers
 from modelserver_runtime.gateway.body import Body, Receive
-from modelserver_runtime.gateway.front.scan import Scan, renamed, scan
+from modelserver_runtime.gateway.front.scan import Scan, read, renamed, scan
 from modelserver_runtime.gateway.request import Request
 
 _LONGEST_TEXT = 1_000_000
@@ -16,15 +17,28 @@ _MODEL_HEADER = "x-modelserver-model"
 
 
 class FrontBody(Body):
-    """A body that is refused beyond `most` bytes, however it comes."""
+    """A body that is refused beyond `most` bytes, however it comes, and beyond `seconds`.
 
-    def __init__(self, receive: Receive, most: int) -> None:
+    Of the time only that counts in which the client was waited for: a slow pod is not its fault.
+    """
+
+    def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         super().__init__(receive)
         self._most = most
         self._read = 0
+        self._seconds_left = seconds
 
     async def read(self) -> bytes:
-        part = await super().read()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._seconds_left):
+                part = await super().read()
+        except TimeoutError as error:
+            raise RequestTooSlow(
+                "The request's body did not come in time; send it again"
+            ) from error
+        self._seconds_left -= loop.time() - began
         self._read += len(part)
         if self._read > self._most:
             raise too_large(self._most)
@@ -62,17 +76,21 @@ async def read_model(request: Request, body: FrontBody) -> Asked:
         return Asked(model=named[0])
     if not _is_json(request):
         return Asked(model=None)
-    found = scan(body.ahead)
+    found = _scanned(body)
     looked_at = body.ahead_bytes
     while found.model is None and body.has_more:
         await body.read_ahead()
         # Each look begins anew, so each is at twice as much.
         if body.ahead_bytes >= 2 * looked_at or not body.has_more:
             looked_at = body.ahead_bytes
-            found = scan(body.ahead)
+            found = _scanned(body)
     if found.model is None and not found.is_complete:
         raise InvalidRequest("The body ends in the middle of its JSON; send it whole")
     return Asked(model=found.model, scanned=found)
+
+
+def _scanned(body: FrontBody) -> Scan:
+    return scan(body.ahead) if body.has_more else read(body.ahead)
 
 
 def rename(request: Request, body: FrontBody, asked: Asked, name: str) -> Request:
@@ -80,7 +98,7 @@ def rename(request: Request, body: FrontBody, asked: Asked, name: str) -> Reques
     if asked.scanned is None or asked.model is None or asked.model == name:
         return request
     before = body.ahead
-    after = renamed(before, asked.scanned.span, name)
+    after = renamed(before, name)
     body.put_back(after)
     return with_length(request, len(after) - len(before))
 

@@ -11,7 +11,13 @@ type Pairs = list[tuple[bytes, bytes]]
 _ANY = "*"
 _PREFLIGHT_SECONDS = b"600"
 _METHODS = b"GET, POST, PUT, DELETE, OPTIONS"
-_EXPOSED = b"x-request-id, x-model-state, x-modelserver-revision, retry-after"
+_EXPOSED = b", ".join(
+    (
+        *(b"x-request-id", b"x-model-state", b"x-modelserver-revision", b"retry-after"),
+        *(b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests"),
+        b"x-ratelimit-reset-requests",
+    )
+)
 # What helmet sets, but for what only means something to pages that this server does not have.
 _STATIC: Pairs = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -20,13 +21,21 @@ from modelserver_runtime.gateway.front.asking import (
     rename,
     too_large,
 )
-from modelserver_runtime.gateway.front.door import Door
+from modelserver_runtime.gateway.front.door import Door, NotLetIn, Visit
 from modelserver_runtime.gateway.front.failures import answer_to, answer_to_upstream
 from modelserver_runtime.gateway.front.pods import Pods
 from modelserver_runtime.gateway.front.relay import Relay
 from modelserver_runtime.gateway.front.reply import Reply
-from modelserver_runtime.gateway.front.routes import QUICK, Own, Route, required, scope_of
-from modelserver_runtime.gateway.front.scan import scan
+from modelserver_runtime.gateway.front.routes import (
+    QUICK,
+    Found,
+    Own,
+    Route,
+    found,
+    required,
+    scope_of,
+)
+from modelserver_runtime.gateway.front.scan import read
 from modelserver_runtime.gateway.holder import Held, Holder
 from modelserver_runtime.gateway.refusal import Answer, Refused
 from modelserver_runtime.gateway.request import Request
@@ -45,6 +54,7 @@ _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _REFUSED_BEFORE = 0.95
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="modelserver"')
 _NOT_AUTHENTICATED = 401
+_TOO_SLOW = 408
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,17 +70,22 @@ class Hall:
     traffic: Traffic
     clock: Callable[[], float]
     max_body_bytes: int
+    body_seconds: float
     has_affinity: bool = True
 
 
 class Exchange:
-    """`directory` is the one that it began with."""
+    """`directory` is the one that it began with.
+
+    `is_at_port`: it came to the port of one server, as if to that server itself.
+    """
 
     def __init__(self, hall: Hall, directory: Directory, request: Request, reply: Reply) -> None:
         self._hall = hall
         self._directory = directory
         self._request = request
         self._reply = reply
+        self.is_at_port = False
         self._call: Call | None = None
 
     async def run(self, find: Callable[[Directory], Route], receive: Receive) -> None:
@@ -83,9 +98,10 @@ class Exchange:
 
     async def _run(self, find: Callable[[Directory], Route], receive: Receive) -> None:
         try:
-            route = find(self._directory)
-            async with self._hall.door.open(self._request, scope_of(self._request.method, route)):
-                await self._answer(route, receive)
+            await self._enter(found(self._request.path, lambda: find(self._directory)), receive)
+        except NotLetIn as refusal:
+            self._reply.limits = refusal.headers
+            await self._refuse(answer_to(refusal.failure))
         except ClientGone:
             log.debug("A client left before its answer")
         except RequestFailure as failure:
@@ -100,33 +116,48 @@ class Exchange:
                 self._call.is_broken = self._reply.status != 0
             await self._refuse(answer_to_upstream(failure))
 
+    async def _enter(self, wanted: Found, receive: Receive) -> None:
+        async with self._entrance(wanted.route) as visit:
+            self._reply.limits = visit.headers
+            # Whoever is not let in is not told what there is.
+            if wanted.failure is not None:
+                raise wanted.failure
+            await self._answer(wanted.route, visit, receive)
+
+    def _entrance(self, route: Route) -> AbstractAsyncContextManager[Visit]:
+        door, scope = self._hall.door, scope_of(self._request.method, route)
+        if route.is_public or self.is_at_port:
+            return door.stand_open(self._request, scope)
+        return door.open(self._request, scope)
+
     async def _refuse(self, answer: Answer) -> None:
+        if answer.status == _TOO_SLOW:  # what is still to come nobody waits for
+            self._reply.is_last_of_connection = True
         more = (_CHALLENGE,) if answer.status == _NOT_AUTHENTICATED else ()
         await self._reply.refuse(answer, *more)
 
-    async def _answer(self, route: Route, receive: Receive) -> None:
+    async def _answer(self, route: Route, visit: Visit, receive: Receive) -> None:
+        if route.model is not None:
+            visit.require(route.model)
         if route.own is not None:
-            await self._own(route)
+            await self._own(route, visit)
             return
         most = self._hall.max_body_bytes
         if (headers.content_length(self._request.headers) or 0) > most:
             raise too_large(most)
-        body = FrontBody(receive, most)
-        if route.timeout_seconds is None:
-            await self._pass(route, body)
-        else:
-            async with asyncio.timeout(route.timeout_seconds):
-                await self._pass(route, body)
+        body = FrontBody(receive, most, self._hall.body_seconds)
+        async with asyncio.timeout(route.timeout_seconds):
+            await self._pass(route, visit, body)
 
-    async def _own(self, route: Route) -> None:
+    async def _own(self, route: Route, visit: Visit) -> None:
         content = None
         match route.own:
             case Own.HEALTH:
                 content = reports.health(self._directory)
             case Own.MODELS:
-                content = reports.models(self._directory)
+                content = reports.models(self._directory, visit.may_use)
             case Own.OPENAI_MODELS:
-                content = reports.openai_models(self._directory)
+                content = reports.openai_models(self._directory, visit.may_use)
             case Own.OPENAI_MODEL if route.model is not None:
                 content = reports.openai_model(self._directory, route.model)
             case Own.STATUS if route.model is not None:
@@ -135,9 +166,10 @@ class Exchange:
 
     # -- to a model ------------------------------------------------------------------------------
 
-    async def _pass(self, route: Route, body: FrontBody) -> None:
+    async def _pass(self, route: Route, visit: Visit, body: FrontBody) -> None:
         asked = await self._read(route, body)
         model = route.model or self._named(asked)
+        visit.require(model)
         self._call = self._hall.traffic.begin(model.key)
         request = self._at(route)
         if route.is_generate:
@@ -150,6 +182,7 @@ class Exchange:
         self._reply.state = self._hall.holder.stage(model).partition(" ")[0]
         if route.path in QUICK:
             raise Refused(_ASLEEP)
+        await visit.require_to_wake(model)
         await self._hold(model, body, route.timeout_seconds)
         try:
             await self._relay(model, request, body, asked)
@@ -249,7 +282,7 @@ def _wants_stream(request: Request, body: FrontBody) -> bool:
     if request.method != "POST" or body.has_more:
         return False
     try:
-        return scan(body.ahead).is_stream
+        return read(body.ahead).is_stream
     except InvalidRequest:
         return False
 

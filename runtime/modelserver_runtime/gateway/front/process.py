@@ -26,11 +26,12 @@ from modelserver_runtime.gateway.front.application import Front, front_door
 from modelserver_runtime.gateway.front.boundary import Boundary
 from modelserver_runtime.gateway.front.door import Door
 from modelserver_runtime.gateway.front.exchange import Hall
-from modelserver_runtime.gateway.front.listener import Listen, Listener, Ports
+from modelserver_runtime.gateway.front.listener import Listen, Ports, client_listener
 from modelserver_runtime.gateway.front.pods import Pods
 from modelserver_runtime.gateway.front.traffic_metrics import TrafficCollector
 from modelserver_runtime.gateway.holder import Holder
 from modelserver_runtime.gateway.traffic import Traffic
+from modelserver_runtime.process.listener import Listener
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import open_store
 from modelserver_runtime.telemetry import Telemetry
@@ -70,7 +71,7 @@ class _Process:
         )
         self._traffic = Traffic(clock)
         self._front = self._front_door(clock)
-        self._ports = Ports(settings.host, listen, self._front.at_port)
+        self._ports = Ports(settings, listen, self._front.at_port)
         self._cluster.listeners += [self._pods.follow, self._holder.follow, self._ports.follow]
         self._cluster.listeners.append(self._traffic.follow)
 
@@ -89,6 +90,7 @@ class _Process:
             traffic=self._traffic,
             clock=clock,
             max_body_bytes=self._settings.max_body_bytes,
+            body_seconds=self._settings.body_timeout_seconds,
             has_affinity=self._settings.prefix_affinity,
         )
         return front_door(hall, Boundary(self._settings), lambda: self._cluster.directory)
@@ -96,7 +98,8 @@ class _Process:
     async def run(self, listening: socket.socket, admin_listening: socket.socket) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        clients, admin = Listener(self._front), Listener(self._administration())
+        clients = client_listener(self._front, self._settings)
+        admin = Listener(self._administration(), ws="none", date_header=False)
         following = asyncio.create_task(self._cluster.run())
         following.add_done_callback(self._on_end_of_following)
         serving = asyncio.ensure_future(clients.serve(sockets=[listening]))

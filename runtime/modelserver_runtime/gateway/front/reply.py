@@ -21,6 +21,7 @@ class Reply:
     def __init__(self, send: Send, boundary: Boundary, request: Request) -> None:
         self.status = 0
         self.state = ""  # of the model
+        self.limits: Pairs = []  # what the client has left, unless the pod says that of its own
         self.is_last_of_connection = False
         self._send = send
         self._boundary = boundary
@@ -87,6 +88,8 @@ class Reply:
             pairs = [*pairs, (_STATE, self.state.encode("ascii", "replace"))]
         if self.is_last_of_connection:
             pairs = [*pairs, (b"connection", b"close")]
+        present = {name for name, _ in pairs}
+        pairs = [*pairs, *(pair for pair in self.limits if pair[0] not in present)]
         added = self._boundary.added(pairs, self._request.headers)
         await self._send({"type": "http.response.start", "status": status, "headers": added})
 

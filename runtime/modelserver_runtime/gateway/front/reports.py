@@ -1,13 +1,16 @@
 """The gateway's own answers about models: lists and states, from one snapshot."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from modelserver_runtime.gateway.cluster import Directory, ServedModel
 
+type IsShown = Callable[[ServedModel], bool]
 
-def openai_models(directory: Directory) -> dict[str, Any]:
-    data = [_openai_model(name, model) for name, model in directory.listed()]
+
+def openai_models(directory: Directory, is_shown: IsShown) -> dict[str, Any]:
+    data = [_openai_model(name, one) for name, one in directory.listed() if is_shown(one)]
     return {"object": "list", "data": data}
 
 
@@ -16,8 +19,8 @@ def openai_model(directory: Directory, model: ServedModel) -> dict[str, Any]:
     return _openai_model(name, model)
 
 
-def models(directory: Directory) -> dict[str, Any]:
-    return {"models": [_line(name, model) for name, model in directory.listed()]}
+def models(directory: Directory, is_shown: IsShown) -> dict[str, Any]:
+    return {"models": [_line(name, one) for name, one in directory.listed() if is_shown(one)]}
 
 
 def status(model: ServedModel, stage: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ everything else                              the same route of the model that th
 At the port of one server every path is that server's.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from modelserver_runtime.access.principal import Scope
-from modelserver_runtime.errors import ModelNotFound, ResourceNotFound
+from modelserver_runtime.errors import ModelNotFound, RequestFailure, ResourceNotFound
 from modelserver_runtime.gateway.cluster import Directory, ServedModel
 
 HEALTH_SECONDS = 5.0
@@ -59,6 +60,22 @@ class Route:
     @property
     def is_public(self) -> bool:
         return self.own is Own.HEALTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """`failure` is why it leads nowhere."""
+
+    route: Route
+    failure: RequestFailure | None = None
+
+
+def found(path: str, find: Callable[[], Route]) -> Found:
+    """What a path means, to be told to those only who may know it."""
+    try:
+        return Found(route=find())
+    except RequestFailure as failure:
+        return Found(route=Route(path=path), failure=failure)
 
 
 def route_of(path: str, directory: Directory) -> Route:

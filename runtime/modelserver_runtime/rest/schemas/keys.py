@@ -35,6 +35,7 @@ class KeyDescription(Answer):
     tenant: str
     scopes: list[Scope]
     models: list[str]
+    namespaces: list[str]
     expires: AwareDatetime | None
     has_expired: bool
     highest_priority: PriorityName
