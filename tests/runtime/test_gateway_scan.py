@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelserver_runtime.errors import InvalidRequest
-from modelserver_runtime.gateway.front.scan import renamed, scan
+from modelserver_runtime.gateway.front.scan import read, renamed, scan
 
 leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | st.floats(-1e9, 1e9)
 values = st.recursive(
@@ -46,13 +46,15 @@ def test_the_name_is_what_a_parser_finds(body):
         found = scan(body)
         assert found.is_complete
         assert found.model == json.loads(body)["model"]
+        assert read(body) == found
 
 
 @given(written(), st.integers(0, 400))
 def test_a_part_of_a_body_says_the_same_or_nothing_yet(body, end):
     if parses(body):
-        found = scan(body[:end])
-        assert found.model in {None, json.loads(body)["model"]}
+        found, whole = scan(body[:end]), read(body)
+        assert found.model in {None, whole.model}
+        assert found.beginning in {None, whole.beginning}
 
 
 @given(written(), st.text())
@@ -62,8 +64,7 @@ def test_a_renamed_body_differs_in_its_name_only(body, name):
         orjson.loads(body)
     except (UnicodeEncodeError, orjson.JSONDecodeError):
         return
-    found = scan(body)
-    assert json.loads(renamed(body, found.span, name)) == json.loads(body) | {"model": name}
+    assert json.loads(renamed(body, name)) == json.loads(body) | {"model": name}
 
 
 @given(st.binary(max_size=200))
@@ -92,6 +93,7 @@ def test_any_bytes_are_read_or_refused(body):
 )
 def test_only_the_outermost_key_counts_and_the_last_of_them(body, model):
     assert scan(body).model == model
+    assert read(body).model == model
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,15 @@ def test_only_the_outermost_key_counts_and_the_last_of_them(body, model):
     ],
 )
 def test_what_is_no_object_with_a_name_is_refused(body):
-    with pytest.raises(InvalidRequest):
-        scan(body)
+    for look in (scan, read):
+        with pytest.raises(InvalidRequest):
+            look(body)
 
 
 def test_a_deep_body_takes_no_stack():
     body = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"model":"a"}'
     assert scan(body).model == "a"
+    assert read(body).model == "a"
 
 
 def chat(*contents, **more):
@@ -129,8 +133,26 @@ def test_the_turns_of_a_conversation_have_the_same_beginning():
     assert other.beginning != first.beginning
 
 
+def test_conversations_with_the_same_long_instructions_differ():
+    instructions = "be kind " * 10_000
+    assert read(chat(instructions, "hello")).beginning != read(chat(instructions, "hi")).beginning
+
+
+def test_the_beginning_is_known_before_the_messages_have_come():
+    body = chat("be kind", "hello", "hi", "and " * 1000)
+    part = scan(body[: len(body) - 100])
+    assert not part.is_complete
+    assert part.beginning == read(body).beginning
+
+
+def test_the_beginning_is_the_same_however_it_is_written():
+    body = chat("be kind", "hello")
+    assert read(json.dumps(json.loads(body), indent=2).encode()).beginning == read(body).beginning
+
+
 @pytest.mark.parametrize(
     ("value", "is_stream"), [(b"true", True), (b"false", False), (b'"true"', False), (b"1", False)]
 )
 def test_whether_it_is_to_be_a_stream_is_read_as_well(value, is_stream):
-    assert scan(b'{"stream":' + value + b"}").is_stream == is_stream
+    body = b'{"stream":' + value + b"}"
+    assert (scan(body).is_stream, read(body).is_stream) == (is_stream, is_stream)

@@ -5,6 +5,7 @@ work, and otherwise the next best. So a conversation stays where its prefix is c
 comes or goes moves no more keys than it must, and one that everybody asks the same is still spread.
 """
 
+import functools
 import math
 from collections.abc import Hashable, Iterable, Mapping
 from hashlib import blake2b
@@ -15,7 +16,8 @@ BOUND = 1.25
 
 def ranked[P: Hashable](pods: Iterable[P], key: bytes) -> list[P]:
     """The best one first; always in the same order for the same key."""
-    return sorted(pods, key=lambda pod: _draw(str(pod), key), reverse=True)
+    digest = blake2b(key, digest_size=16).digest()  # a key may be long, and each pod draws of it
+    return sorted(pods, key=lambda pod: _draw(str(pod), digest), reverse=True)
 
 
 def owner[P: Hashable](pods: Iterable[P], key: bytes, work: Mapping[P, int]) -> P:
@@ -29,5 +31,10 @@ def largest_share(work: int, pods: int) -> int:
     return math.ceil(BOUND * (work + 1) / pods)
 
 
-def _draw(pod: str, key: bytes) -> bytes:
-    return blake2b(key, key=blake2b(pod.encode()).digest(), digest_size=8).digest()
+def _draw(pod: str, digest: bytes) -> bytes:
+    return blake2b(digest, key=_seed(pod), digest_size=8).digest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _seed(pod: str) -> bytes:
+    return blake2b(pod.encode()).digest()
