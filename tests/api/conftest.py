@@ -42,8 +42,8 @@ from support.stage import Stage
 OPERATOR_NAMESPACE = "modelserver-system"
 
 # The operator finds these wherever it runs here; tests/api/test_optional_kinds.py takes them away.
-ROUTES = (BundleName.ISTIO, BundleName.GATEWAY_API)
-OF_ROUTES = ("DestinationRule", "VirtualService", "HTTPRoute")
+OTHERS = (BundleName.ISTIO, BundleName.GATEWAY_API, BundleName.KEDA)
+OF_OTHERS = ("DestinationRule", "VirtualService", "HTTPRoute", "ScaledObject")
 
 # No node has to learn of new endpoints here, so the pods of an old revision may go soon.
 FASTER = {"SETTLE_SECONDS": "1"}
@@ -62,7 +62,7 @@ def cluster() -> Iterator[Cluster]:
     with api_cluster(name) as made:
         with Kube.admin_of(made) as admin:
             install_definitions(admin, render(made.kubectl))
-        definitions.install_definitions(made, ROUTES, kinds=OF_ROUTES)
+        definitions.install_definitions(made, OTHERS, kinds=OF_OTHERS)
         yield up(name, mode=Mode.API_ONLY, controllers=True)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from modelserver_operator.cluster.client import ObjectName, Page
 from modelserver_operator.cluster.discovery import (
+    RESOURCE_METRICS,
     WRITTEN_FIELDS,
     Discovery,
     capabilities_of,
@@ -84,8 +85,14 @@ class Cluster:
     def __init__(self, *served):
         self.served, self.changes, self.asked = set(served), 0, []
         self.failures, self.refusals = [], {}
+        self.metrics_failure = NotFound("the server could not find the requested resource")
         self.watched = []
         self.changed = asyncio.Event()
+
+    def resource_metrics(self):
+        if self.metrics_failure is not None:
+            raise self.metrics_failure
+        return {}
 
     def change(self, *served):
         self.served, self.changes = set(served), self.changes + 1
@@ -96,6 +103,8 @@ class Cluster:
         self.asked.append(path)
         if self.failures:
             raise self.failures.pop(0)
+        if path == RESOURCE_METRICS:
+            return self.resource_metrics()
         if path != "/openapi/v3":
             version = path.removeprefix("/openapi/v3/apis/")
             return document_of(*(one for one in self.served if one.api_version == version))
@@ -175,7 +184,7 @@ async def test_what_is_there_is_told_only_when_it_is_listed(run):
     cluster.refusals[HTTP_ROUTE] = Unavailable("busy", status=503)
     optional, replica, stores = await run(cluster)
     await asyncio.sleep(5)
-    assert replica.kinds == {DESTINATION_RULE, VIRTUAL_SERVICE}
+    assert replica.kinds == set(OPTIONAL_KINDS) - {HTTP_ROUTE}
     assert not optional.settled.is_set()
     del cluster.refusals[HTTP_ROUTE]
     await asyncio.wait_for(optional.settled.wait(), 60)
@@ -227,7 +236,7 @@ async def test_an_answer_without_it_once_takes_nothing_away(run):
 def hiding(cluster):
     async def discover(path):
         cluster.asked.append(path)
-        return {"paths": {}}
+        return cluster.resource_metrics() if path == RESOURCE_METRICS else {"paths": {}}
 
     return discover
 
@@ -259,3 +268,17 @@ async def test_schemas_are_read_again_only_when_they_have_changed():
     cluster.change(HTTP_ROUTE)
     await discovery.look()
     assert cluster.asked.count(f"/openapi/v3/apis/{GATEWAY_API}") == 2
+
+
+async def test_resource_metrics_are_found_and_missed_but_not_while_they_only_do_not_answer(run):
+    cluster = Cluster()
+    cluster.metrics_failure = None
+    _, replica, _ = await run(cluster)
+    await asyncio.sleep(1)
+    assert replica.told[-1].has_resource_metrics
+    cluster.metrics_failure = Unavailable("no endpoints available", status=503)
+    await asyncio.sleep(1.2 * LOOK_SECONDS)
+    assert replica.told[-1].has_resource_metrics
+    cluster.metrics_failure = NotFound("the server could not find the requested resource")
+    await asyncio.sleep(1.2 * LOOK_SECONDS)
+    assert not replica.told[-1].has_resource_metrics

@@ -86,6 +86,7 @@ class Desk:
                 readings=Unheard(),
                 checks=Unheard(),
                 measuring=Unheard(),
+                scaling=Unheard(),
             ),
             clock=lambda: NOW,
             absorb=self.absorbed.append,

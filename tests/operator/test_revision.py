@@ -111,7 +111,8 @@ def test_revisions_of_older_operators_keep_their_names_and_their_pods(recorded):
 
 def test_every_field_of_the_spec_is_served_or_known_not_to_change_the_pods():
     served = {"model", "extra_models", "engine", "runtime", "access", "resources", "pod_template"}
-    others = {"replicas", "suspend", "network", "availability", "rollout", "traffic"}
+    others = {"replicas", "autoscaling", "suspend", "network"}
+    others |= {"availability", "rollout", "traffic"}
     assert set(ModelServerSpec.model_fields) == served | others
     assert set(Availability.model_fields) == {"pdb", "spread", "priority_class_name"}
     assert set(ServedSpec.model_fields) == served | {"spread", "priority_class_name"}

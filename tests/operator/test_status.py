@@ -505,7 +505,7 @@ def test_the_conditions_never_contradict_each_other(scenes):
         if conditions["Ready"] == "True":
             assert not world.diagnosis
             assert "Degraded" not in conditions
-            assert conditions["Serving"] == "True" or world.server.spec.desired_replicas == 0
+            assert conditions["Serving"] == "True" or world.plan.sizing.replicas == 0
             assert conditions["ModelResolved"] == "True"
         if world.diagnosis:
             assert conditions["Ready"] == "False"

@@ -11,7 +11,7 @@ that the router has, and as good or bad as `Behaviour` says.
 
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -100,7 +100,8 @@ class Traffic:
     they have; nobody asks anything of `idle` ones. `preflight_failures` is how many of ten cases of
     a server's golden set are not answered as expected. `shares` are the weights that somebody else
     than the built-in router has put in force for a server, by revision. Pods of `unscraped` servers
-    have no metrics to show.
+    have no metrics to show. `in_flight` is how many requests a server answers at a time, divided
+    over its pods.
     """
 
     def __init__(self, high: int, low: int) -> None:
@@ -113,6 +114,7 @@ class Traffic:
         self._runners: dict[int, web.ServerRunner] = {}
         self._open: set[str] = set()
         self.fetch: Fetch | None = None
+        self.living: Callable[[Pod], int] = lambda _pod: 1  # pods beside this one, and itself
 
     def calm(self) -> None:
         """As it is without directions."""
@@ -124,6 +126,8 @@ class Traffic:
         self.preflight_failures: dict[str, int] = {}
         self.shares: dict[str, Mapping[str, int]] = {}
         self.unscraped: set[str] = set()
+        self.in_flight: dict[str, float] = {}
+        self.questions: Counter[str] = Counter()  # that were asked of the pods of a server
 
     def answered(self, namespace: str, server: str, revision: str) -> int:
         """Requests that the routers of a server have counted of a revision, those gone too."""
@@ -184,6 +188,7 @@ class Traffic:
         assert request.transport is not None
         address = request.transport.get_extra_info("sockname")[0]
         played = self._pods[address]
+        self.questions[self._server_of(played)] += 1
         return None if self._server_of(played) in self.silent else played
 
     @staticmethod
@@ -250,7 +255,9 @@ class Traffic:
             counted.add(self.requests * share / 100, behaviour)
         if request.path == PROXY_PATH:
             return web.Response(text=_metrics_of_proxy(counted, played.pod))
-        return web.Response(text=_metrics(counted, played.began))
+        in_flight = self.in_flight.get(server, 0.0) / max(1, self.living(played.pod))
+        gauge = f"modelserver_inflight_requests {in_flight}\n"
+        return web.Response(text=gauge + _metrics(counted, played.began))
 
 
 def _is_router(pod: Pod) -> bool:

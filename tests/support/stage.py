@@ -131,6 +131,7 @@ class Stage:
         ) as self._session:
             answering = await self._answer_progress()
             self.traffic.fetch = lambda path: self._send("GET", path, None)
+            self.traffic.living = self._living
             await self._make_node()
             async with asyncio.TaskGroup() as self._tasks:
                 loops = [
@@ -143,6 +144,17 @@ class Stage:
             await answering.cleanup()
             await self.traffic.close()
         await asyncio.sleep(0.05)  # connections close in later turns of the loop
+
+    def _living(self, pod: Pod) -> int:
+        """Pods of the same server that serve."""
+        server, namespace = pod["metadata"]["labels"][SERVER_LABEL], pod["metadata"]["namespace"]
+        return sum(
+            one["metadata"]["namespace"] == namespace
+            and one["metadata"].get("labels", {}).get(SERVER_LABEL) == server
+            and "modelserver.dev/revision" in one["metadata"]["labels"]
+            and "deletionTimestamp" not in one["metadata"]
+            for one in list(self._pods.values())
+        )
 
     async def _answer_progress(self) -> web.ServerRunner:
         async def answer(_request: web.BaseRequest) -> web.Response:
