@@ -107,6 +107,11 @@ def _service(item: Json) -> str:
     return str(labels.get(SERVICE_LABEL)) if labels.get(_MANAGED_BY) == _CONTROLLER else ""
 
 
+def ready_addresses(item: Json) -> tuple[Address, ...]:
+    """Of one EndpointSlice."""
+    return _endpoints([item], "ready")
+
+
 def _endpoints(slices: Iterable[Json], kind: Literal["ready", "starting"]) -> tuple[Address, ...]:
     return tuple(sorted({one for item in slices for one in _of_slice(item, kind)}))
 
