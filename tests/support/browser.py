@@ -117,28 +117,23 @@ class Tab:
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme, still])
 
-    async def picture(self, path: Path, *, is_whole: bool = False) -> None:
-        """What is in sight, or the whole page."""
-        shot = await self.call("Page.captureScreenshot", captureBeyondViewport=is_whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
+    async def picture(self) -> bytes:
+        """What is in sight, as PNG."""
+        return base64.b64decode((await self.call("Page.captureScreenshot"))["data"])
 
     def _note(self, method: str, params: Any) -> None:
         if method == "Runtime.exceptionThrown":
             self.problems.append(str(params["exceptionDetails"]))
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+        elif method == "Log.entryAdded":
+            entry = params["entry"]
             # A refused request is told by the page itself.
-            if params["entry"]["source"] != "network":
-                self.problems.append(params["entry"]["text"])
+            if entry["level"] == "error" and entry["source"] != "network":
+                self.problems.append(entry["text"])
 
 
 @contextlib.asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Tab]:
-    with (folder / "browser.log").open("wb") as log:
-        process = subprocess.Popen(
-            [_program(), *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-            stdout=log,
-            stderr=log,
-        )
+    process = await asyncio.to_thread(_start, folder)
     try:
         port = await asyncio.to_thread(_port, folder / "profile" / "DevToolsActivePort")
         async with connect(await _address(port), max_size=None) as connection:
@@ -151,6 +146,15 @@ async def browser(folder: Path) -> AsyncIterator[Tab]:
     finally:
         process.kill()
         await asyncio.to_thread(process.wait, 30)
+
+
+def _start(folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "browser.log").open("wb") as log:
+        return subprocess.Popen(
+            [_program(), *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+            stdout=log,
+            stderr=log,
+        )
 
 
 def _port(path: Path) -> int:

@@ -45,3 +45,7 @@ class ClusterGatewaySettings(BaseModel):
         description="the pod that had a conversation gets its next turn; off: always the one with "
         "the least to do, as for models that cache no prefixes",
     )
+    page: bool = Field(
+        default=True,
+        description="show the models, a playground and the keys at /, to browsers",
+    )

@@ -9,6 +9,7 @@ from modelserver_runtime.gateway.front.boundary import Boundary
 from modelserver_runtime.gateway.front.exchange import Exchange, Hall
 from modelserver_runtime.gateway.front.reply import Reply
 from modelserver_runtime.gateway.front.routes import Route, route_at_port, route_of
+from modelserver_runtime.gateway.front.showing import Showing
 from modelserver_runtime.gateway.request import Request
 
 _NO_CONTENT = 204
@@ -29,6 +30,7 @@ class Front:
         self._boundary = boundary
         self._directory = directory
         self._find = find
+        self.showing: Showing | None = None  # of the page, where there is one
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,6 +40,9 @@ class Front:
         reply.is_last_of_connection = self._is_last()
         if self._boundary.is_preflight(request.method, request.headers):
             await reply.empty(_NO_CONTENT, self._boundary.preflight(request.headers))
+            return
+        if self.showing is not None and self.showing.has(request):
+            await self.showing.run(request, reply, receive)
             return
         exchange = Exchange(self._hall, self._directory(), request, reply)
         exchange.is_at_port = self._is_port

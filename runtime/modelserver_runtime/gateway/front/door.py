@@ -7,6 +7,7 @@ both, as it sleeps a server that has keys is woken only for one that is known he
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from modelserver_runtime.access.addresses import client_address
 from modelserver_runtime.access.caller import Caller
@@ -37,6 +38,10 @@ class Visit:
 
     def may_use(self, model: ServedModel) -> bool:
         return self._caller.may_use(model.allowed_names, model.key.namespace)
+
+    @property
+    def is_admin(self) -> bool:
+        return Scope.ADMIN in self._caller.scopes
 
     def require(self, model: ServedModel) -> None:
         """Raises NotPermitted."""
@@ -85,6 +90,18 @@ class Door:
         """For who is let in without being asked who he is."""
         arrival = self._arrival(request, scope)
         yield Visit(self._guard, arrival, Caller(address=arrival.address), [])
+
+    async def look_in(self, request: Request, scope: Scope) -> Visit:
+        """For the page, which asks every two seconds: of who may see it nothing is counted.
+
+        Raises RequestFailure.
+        """
+        arrival = replace(self._arrival(request, scope), is_copy=True)
+        passage = await self._guard.admit(arrival)
+        await self._guard.finish(passage, Usage(), is_error=passage.failure is not None)
+        if passage.failure is not None:
+            raise passage.failure
+        return Visit(self._guard, arrival, passage.caller, [])
 
     def _arrival(self, request: Request, scope: Scope) -> Arrival:
         def values(name: str) -> Sequence[str]:

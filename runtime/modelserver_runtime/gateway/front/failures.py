@@ -5,6 +5,7 @@ from typing import NamedTuple
 import orjson
 
 from modelserver_runtime.errors import (
+    Conflict,
     InvalidRequest,
     KeysUnavailable,
     ModelNotFound,
@@ -38,6 +39,7 @@ _TABLE: dict[type[RequestFailure], _Mapped] = {
     NotPermitted: _Mapped(403, "insufficient_permissions"),
     ModelNotFound: _Mapped(404, "model_not_found"),
     ResourceNotFound: _Mapped(404, "not_found"),
+    Conflict: _Mapped(409, "conflict"),
     RequestTooSlow: _Mapped(408, "request_timeout"),
     RequestTooLarge: _Mapped(413, "request_too_large"),
     RateLimited: _Mapped(429, "rate_limit_exceeded"),

@@ -74,8 +74,12 @@ class Reply:
         await self._body(b"", more=False)
 
     async def _whole(self, status: int, content: bytes, pairs: Pairs) -> None:
-        pairs += [
-            (b"content-type", b"application/json"),
+        await self.whole(status, content, [*pairs, (b"content-type", b"application/json")])
+
+    async def whole(self, status: int, content: bytes, pairs: Pairs) -> None:
+        """`pairs` say of what type it is."""
+        pairs = [
+            *pairs,
             (b"content-length", b"%d" % len(content)),
             (REQUEST_ID, self._request.identity),
         ]
