@@ -1,5 +1,6 @@
 """Headers on their way through: what is one connection's only stays behind, who asked is added."""
 
+import functools
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,12 @@ _OF_ONE_CONNECTION = frozenset(
     }
 )
 # `expect` is answered by the router; only the router says which requests are copies.
-_NOT_PASSED_ON = frozenset({b"expect", b"content-length", SHADOW, REQUEST_ID, _FORWARDED_FOR})
-_NOT_PASSED_BACK = frozenset({REVISION})
+_NOT_PASSED_ON = _OF_ONE_CONNECTION | {
+    *(b"expect", b"content-length", SHADOW, REQUEST_ID, _FORWARDED_FOR)
+}
+_NOT_PASSED_BACK = _OF_ONE_CONNECTION | {REVISION}
+# Nobody may have the fields of the message itself dropped.
+_NEVER_DROPPED = frozenset({b"content-length", b"content-type", b"host", b""})
 # What a client may choose as its request's id; anything else could forge lines of a log.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -32,8 +37,13 @@ def request_id(headers: RawHeaders) -> bytes:
 
 def values_of(headers: RawHeaders, name: str | None) -> list[str]:
     """`name` in any case; the names in `headers` are in lower case."""
-    wanted = (name or "").lower().encode("latin-1", "replace")
+    wanted = _raw_name(name)
     return [value.decode("latin-1") for found, value in headers if found == wanted]
+
+
+@functools.lru_cache(maxsize=256)
+def _raw_name(name: str | None) -> bytes:
+    return (name or "").lower().encode("latin-1", "replace")
 
 
 def cookie_of(headers: RawHeaders, name: str) -> str:
@@ -57,7 +67,7 @@ def credential_of(headers: RawHeaders) -> str:
 
 def requested(headers: RawHeaders, *, peer: str, identity: bytes) -> list[tuple[bytes, bytes]]:
     """What the revision is sent: the client's headers, and from whom they came."""
-    dropped = _NOT_PASSED_ON | _named_by_connection(headers)
+    dropped = _with_named_by_connection(_NOT_PASSED_ON, headers)
     passed = [(name, value) for name, value in headers if name not in dropped]
     hops = [value for name, value in headers if name == _FORWARDED_FOR]
     passed += [(REQUEST_ID, identity), (_FORWARDED_FOR, b", ".join([*hops, peer.encode()]))]
@@ -70,7 +80,7 @@ def answered(
     headers: RawHeaders, *, revision: str, identity: bytes
 ) -> Iterator[tuple[bytes, bytes]]:
     """What the client is sent: the revision's headers, and which revision it was."""
-    dropped = _NOT_PASSED_BACK | _named_by_connection(headers)
+    dropped = _with_named_by_connection(_NOT_PASSED_BACK, headers)
     has_id = False
     for name, value in headers:
         if name not in dropped:
@@ -114,12 +124,9 @@ def _value(headers: RawHeaders, name: bytes) -> bytes:
     return next((value.strip() for found, value in headers if found == name), b"")
 
 
-def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    named = {
-        part.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for part in value.split(b",")
-    }
-    # Nobody may have the fields of the message itself dropped.
-    return _OF_ONE_CONNECTION | (named - {b"content-length", b"content-type", b"host", b""})
+def _with_named_by_connection(dropped: frozenset[bytes], headers: RawHeaders) -> frozenset[bytes]:
+    values = [value for name, value in headers if name == b"connection"]
+    if not values:
+        return dropped
+    named = {part.strip().lower() for value in values for part in value.split(b",")}
+    return dropped | (named - _NEVER_DROPPED)

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from modelserver_runtime.process.joining import joining
+
 # Tokens and cookies have some kilobytes; most servers and proxies allow 8 to 64 KiB.
 MOST_HEAD_BYTES = 64 << 10
 
@@ -33,7 +35,7 @@ class Connection(HttpToolsProtocol):
         self._messages = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(joining(transport))
         self._wait(self._head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
