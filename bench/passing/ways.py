@@ -79,6 +79,8 @@ async def litellm(ports: Sequence[int]) -> AsyncIterator[Way]:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LITELLM_LOG": "ERROR",
         "LITELLM_MODE": "PRODUCTION",
+        # As ours here, it asks nobody for a key.
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     }
     flags = ["--num_workers", "1", "--telemetry", "False"]
     async with _at_port("litellm", [*command, *flags], port, environ) as way:
