@@ -22,6 +22,7 @@ from e2e.scaled_deployment import (
 )
 from e2e.stage import fresh_namespace
 from support.autoscalers import PROMETHEUS, STORIES, objects_of, scaling_of
+from support.kube import path_of
 from support.marked_traffic import marked_traffic
 from support.planning import a_server
 from support.waiting import wait_until
@@ -137,6 +138,10 @@ def a_scaled(bench, images, prometheus):
 @pytest.mark.parametrize("story", NAMES)
 def test_keda_carries_out_what_the_operator_writes(keda, bench, kube, a_scaled, story):
     scaled = a_scaled(story)
+    asked = {"dryRun": "All", "fieldValidation": "Strict"}
+    answer = kube.ask("POST", path_of(scaled, collection=True), scaled, params=asked)
+    assert answer.status_code == 201, answer.text
+    assert "Warning" not in answer.headers
     bench.apply(scaled)
     name, spec = scaled["metadata"]["name"], scaled["spec"]
 

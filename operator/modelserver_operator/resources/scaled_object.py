@@ -26,8 +26,9 @@ from modelserver_operator.resources.containers import SERVER
 from modelserver_operator.resources.kinds import SCALED_OBJECT
 from modelserver_operator.resources.metadata import make_child
 
-POLLING_SECONDS = 15  # as often as an HPA looks
-# So many polls in a row must fail before the pods that are there are kept by `fallback`.
+# So many looks of the HPA in a row must fail before the pods that are there are kept by `fallback`.
+# KEDA's own `pollingInterval` is not written: with one pod or more nothing is scaled by it, and
+# KEDA's admission warns of it at every write.
 FAILURES = 3
 
 # Sums over the pods of a revision; `{pods}` selects them by the labels that the Prometheus operator
@@ -59,7 +60,6 @@ def make_scaled_object(
     triggers = list(_triggers(server, revision, scaling, prometheus_url, ignored))
     spec = {
         "scaleTargetRef": make_target(server.name, revision),
-        "pollingInterval": POLLING_SECONDS,
         "minReplicaCount": least,
         "maxReplicaCount": most,
         "advanced": {
