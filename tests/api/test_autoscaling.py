@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.played_scaling import GATEWAY, gateway_pod, resource_metrics
 from support.servers import pinned
 from support.waiting import wait_until
 
@@ -9,29 +10,6 @@ pytestmark = pytest.mark.usefixtures("stage")
 
 BY_LOAD = {"maxReplicas": 5, "scaleDownDelaySeconds": 0}
 ASLEEP = {**BY_LOAD, "minReplicas": 0, "zero": {"idleSeconds": 10}}
-GATEWAY = "modelserver-gateway"
-# metrics.k8s.io, as metrics-server would serve it, but without numbers.
-RESOURCE_METRICS = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {
-        "name": "pods.metrics.k8s.io",
-        "annotations": {"api-approved.kubernetes.io": "unapproved, played by a test"},
-    },
-    "spec": {
-        "group": "metrics.k8s.io",
-        "scope": "Namespaced",
-        "names": {"plural": "pods", "kind": "PodMetrics"},
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object"}},
-            }
-        ],
-    },
-}
 
 
 def scaled(**autoscaling):
@@ -136,43 +114,16 @@ def chat(servers, stage, operator):
 
 
 @pytest.fixture
-def gateway(kube, stage):
-    """A pod of it that is ready."""
-    path = f"/api/v1/namespaces/modelserver-system/pods/{GATEWAY}-0"
-    container = {
-        "name": "gateway",
-        "image": "registry.example/gateway:1",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    }
-    metadata = {
-        "name": f"{GATEWAY}-0",
-        "namespace": "modelserver-system",
-        "labels": {"app.kubernetes.io/name": GATEWAY},
-    }
-    spec = {"containers": [container]}
-    kube.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    wait_until(
-        lambda: (kube.get(path) or {}).get("status", {}).get("podIP"),
-        timeout=30,
-        what="the gateway's pod",
-    )
-    yield kube.get(path)["status"]["podIP"]
-    kube.delete(path)
-    kube.wait_gone(path)
+def gateway(kube):
+    """The address of a pod of it that is ready."""
+    with gateway_pod(kube) as address:
+        yield address
 
 
 @pytest.fixture
-def resource_metrics(kube):
-    kube.create(RESOURCE_METRICS)
-    yield
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{'pods.metrics.k8s.io'}"
-    kube.delete(path)
-    kube.wait_gone(path)
+def metrics_server(kube):
+    with resource_metrics(kube):
+        yield
 
 
 def test_the_operator_scales_by_what_the_pods_say(chat):
@@ -214,7 +165,8 @@ def test_without_metrics_server_the_operator_scales_and_says_so(chat):
     assert chat.status["engine"] == "Operator"
 
 
-def test_an_hpa_takes_the_number_over_and_gives_it_back_without_a_dip(chat, resource_metrics):
+@pytest.mark.usefixtures("metrics_server")
+def test_an_hpa_takes_the_number_over_and_gives_it_back_without_a_dip(chat):
     """Both ways while three pods serve: never fewer than three."""
     chat.create(**BY_LOAD, minReplicas=3)
     chat.wait_for_pods(3)

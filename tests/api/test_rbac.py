@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -22,6 +23,7 @@ from support.audit import AuditEntry, AuditLog
 from support.crash_sweep import FIRST, SECOND, Lane, open_lanes
 from support.kube import plural_of
 from support.manifests import Permission, permissions
+from support.played_scaling import gateway_pod, resource_metrics
 from support.servers import CHILD_COLLECTIONS, SERVER_LABEL, pinned
 from support.stage import Stage
 from support.waiting import wait_until
@@ -42,7 +44,8 @@ ROUTE_ADDITIONS: dict[str, dict[str, Any]] = {
     "httproutes": {"spec": {"hostnames": ["other.example.com"]}},
 }
 SECOND_WITHOUT_POLICY = SECOND | {"network": {"policy": "None"}}
-CHILD_RESOURCES = {plural_of(kind) for kind in CHILD_COLLECTIONS} - {"configmaps"}
+CHILD_RESOURCES = {plural_of(kind) for kind in CHILD_COLLECTIONS}
+CHILD_RESOURCES -= {"configmaps", "horizontalpodautoscalers"}
 
 # A router's objects need somebody who wants one.
 ISTIO = "/apis/networking.istio.io/v1/namespaces/{}/"
@@ -59,6 +62,29 @@ ROUTER_OF = {
     "destinationrules": BY_ISTIO,
     "virtualservices": BY_ISTIO,
     "httproutes": BY_GATEWAY_API,
+}
+# What scales, or stands in for pods that sleep, needs somebody who is scaled.
+SCALED = {
+    "horizontalpodautoscalers": {"engine": "HPA", "metrics": [{"name": "cpu", "target": 70}]},
+    "scaledobjects": {
+        "engine": "KEDA",
+        "triggers": [{"name": "jobs", "type": "rabbitmq", "metadata": {"queueName": "jobs"}}],
+    },
+    "endpointslices": {"minReplicas": 0, "zero": {"idleSeconds": 10}},
+}
+SCALED_COLLECTIONS = {
+    "horizontalpodautoscalers": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
+    "scaledobjects": "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
+    "endpointslices": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
+}
+KINDS_OF_SCALED = {
+    "horizontalpodautoscalers": ("autoscaling/v2", "HorizontalPodAutoscaler"),
+    "scaledobjects": ("keda.sh/v1alpha1", "ScaledObject"),
+    "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
+}
+SCALED_ADDITIONS: dict[str, dict[str, Any]] = {
+    "horizontalpodautoscalers": {"spec": {"behavior": {"scaleUp": {"tolerance": "0.2"}}}},
+    "scaledobjects": {"spec": {"cooldownPeriod": 77}},
 }
 RUN = {"rollout": {"strategy": "Canary"}, "runtime": {"args": ["--next"]}}
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/modelserver-operator"
@@ -156,6 +182,48 @@ class Actor:
             path = f"{collection}/{item['metadata']['name']}"
             self.kube.patch(path, ROUTE_ADDITIONS[resource])
 
+    def settle_scaled(self, resource: str) -> str:
+        """A server with one of these, whose pods say that nobody asks them."""
+        name = self.new_name()
+        self.stage.traffic.idle.add(name)
+        self.stage.direct(self.stage.traffic.outcome, server=name)
+        self.servers.create(name, spec_with(resource))
+        self.servers.wait_settled(name)
+        self.wait_for_scaled(name, resource, there=True)
+        return name
+
+    def scaled_of(self, name: str, resource: str) -> list[dict[str, Any]]:
+        collection = SCALED_COLLECTIONS[resource].format(self.servers.namespace)
+        ours = f"{SERVER_LABEL}={name},app.kubernetes.io/managed-by=modelserver-operator"
+        found = self.kube.items(collection, ours)
+        by_others = "endpointslice-controller.k8s.io"
+        return [one for one in found if by_others not in one["metadata"]["labels"].values()]
+
+    def wait_for_scaled(self, name: str, resource: str, *, there: bool) -> None:
+        def is_so() -> bool:
+            return bool(self.scaled_of(name, resource)) is there
+
+        what = f"{resource} of {name} {'made' if there else 'gone'}"
+        wait_until(is_so, timeout=60, what=what, interval=0.1)
+
+    def add_to_scaled(self, name: str, resource: str) -> None:
+        for item in self.scaled_of(name, resource):
+            collection = SCALED_COLLECTIONS[resource].format(self.servers.namespace)
+            self.kube.patch(f"{collection}/{item['metadata']['name']}", SCALED_ADDITIONS[resource])
+
+    def crowd_scaled(self, resource: str) -> str:
+        """What scales it bears a name that is taken."""
+        name = self.settle_scaled(resource)
+        taken = self.scaled_of(name, resource)
+        self.servers.delete(name)
+        self.servers.wait_gone(name)
+        self.wait_for_scaled(name, resource, there=False)
+        version, kind = KINDS_OF_SCALED[resource]
+        for one in taken:
+            self.kube.create(_stranger(one | {"apiVersion": version, "kind": kind}))
+        self.servers.create(name, spec_with(resource))
+        return name
+
     def add_to(self, name: str, resource: str) -> None:
         for child in self.servers.children(name):
             if plural_of(child["kind"]) == resource:
@@ -175,7 +243,8 @@ class Actor:
         self.kube.delete(LEASE.format(self.lane.operator.installation.namespace))
 
     def wait_until_well(self) -> None:
-        watched = CHILD_RESOURCES | set(ROUTES) | {"configmaps", "pods", "modelservers"}
+        watched = CHILD_RESOURCES | set(ROUTES) | set(SCALED)
+        watched |= {"configmaps", "pods", "modelservers"}
 
         def is_well() -> bool:
             return {request.resource for request in self.lane.proxy.open_watches} >= watched
@@ -185,6 +254,8 @@ class Actor:
 
 def spec_with(target: str) -> dict[str, Any]:
     """One that makes objects of this resource."""
+    if target in SCALED:
+        return FIRST | {"replicas": 1, "autoscaling": {"maxReplicas": 2, **SCALED[target]}}
     return FIRST | ROUTER_OF.get(target, {})
 
 
@@ -195,6 +266,7 @@ def _stranger(manifest):
         manifest["spec"]["replicas"] = 0
     if manifest["kind"] == "Job":
         manifest["spec"]["suspend"] = True
+    manifest.pop("status", None)
     bare = {"name": metadata["name"], "namespace": metadata["namespace"]}
     return manifest | {"metadata": bare | {"labels": {"app": "mine"}}}
 
@@ -230,6 +302,7 @@ def play_everything(actor: Actor) -> None:
         lambda: len(actor.servers.children(name)) == 5, timeout=60, what="the old revision gone"
     )
     play_routes(actor)
+    play_scaling(actor)
     for each in (name, stuck, *crowded):
         actor.servers.delete(each)
 
@@ -260,10 +333,29 @@ def play_routes(actor: Actor) -> None:
         actor.servers.delete(each)
 
 
+def play_scaling(actor: Actor) -> None:
+    """Autoscalers and the gateway's addresses are made, bent, taken away, and found taken."""
+    for resource in SCALED:
+        name = actor.settle_scaled(resource)
+        if resource in SCALED_ADDITIONS:
+            actor.add_to_scaled(name, resource)
+            actor.wait_until_used(resource, "update")
+        actor.servers.patch(name, {"autoscaling": None})
+        actor.wait_until_used(resource, "delete")
+        crowded = actor.crowd_scaled(resource)
+        actor.wait_until_used(resource, "get")
+        for each in (name, crowded):
+            actor.servers.delete(each)
+
+
 @pytest.fixture(scope="module")
 def lanes(cluster, kube, manifests, installation, stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lanes")
-    with open_lanes(cluster, kube, manifests, folder, LANES) as opened:
+    with ExitStack() as stack:
+        stack.enter_context(resource_metrics(kube))
+        opened = stack.enter_context(open_lanes(cluster, kube, manifests, folder, LANES))
+        for lane in opened:
+            stack.enter_context(gateway_pod(kube, lane.operator.installation.namespace))
         yield [Actor(lane, stage) for lane in opened]
 
 
@@ -328,6 +420,22 @@ def provoke_removal(actor: Actor, permission: Permission, name: str) -> None:
     actor.servers.patch(name, BUILT_IN if is_route else SECOND_WITHOUT_POLICY)
 
 
+def provoke_scaling(actor: Actor, permission: Permission, name: str) -> None:
+    """What scales is made, bent, taken away, or found to be somebody else's."""
+    match permission.verb:
+        case "get":
+            actor.crowd_scaled(permission.target)
+        case "update":
+            actor.add_to_scaled(name, permission.target)
+        case "delete":
+            actor.servers.patch(name, {"autoscaling": None})
+        case _:
+            other = actor.new_name()
+            actor.stage.traffic.idle.add(other)
+            actor.stage.direct(actor.stage.traffic.outcome, server=other)
+            actor.servers.create(other, spec_with(permission.target))
+
+
 def provoke_election(actor: Actor, _permission: Permission, _name: str) -> None:
     actor.lose_the_lease()
 
@@ -355,6 +463,8 @@ def provocation_of(permission: Permission) -> Provocation:
         return provoke_read
     if (permission.target, permission.verb) == ("modelservers", "get"):
         return provoke_making
+    if permission.target in SCALED:
+        return provoke_scaling
     return BY_TARGET.get(permission.target) or BY_VERB[permission.verb]
 
 
@@ -372,7 +482,9 @@ def is_refusal(permission: Permission, user: str) -> Callable[[AuditEntry], bool
 
 def missed_when_withdrawn(actor: Actor, audit: AuditLog, permission: Permission) -> str:
     """Empty if the API server refused the operator something; else what was not needed."""
-    name = actor.settle_one(permission.target)
+    is_scaled = permission.target in SCALED
+    settle = actor.settle_scaled if is_scaled else actor.settle_one
+    name = settle(permission.target)
     installation = actor.lane.operator.installation
     mark = audit.mark()
     installation.withdraw(permission)

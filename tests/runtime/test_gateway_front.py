@@ -3,29 +3,13 @@
 import asyncio
 import contextlib
 import json
-import random
 import time
 
 import httpx
 import pytest
 
-from modelserver_runtime.access.opening import open_guard
-from modelserver_runtime.gateway.cluster import (
-    Address,
-    Directory,
-    HoldBounds,
-    ServedModel,
-    ServerKey,
-)
-from modelserver_runtime.gateway.front.application import front_door
-from modelserver_runtime.gateway.front.boundary import Boundary
-from modelserver_runtime.gateway.front.door import Door
-from modelserver_runtime.gateway.front.exchange import Hall
-from modelserver_runtime.gateway.front.pods import Pods
-from modelserver_runtime.gateway.holder import Holder
-from modelserver_runtime.gateway.traffic import Traffic
-from modelserver_runtime.settings import load_settings
-from modelserver_runtime.telemetry import Telemetry
+from modelserver_runtime.gateway.cluster import Address, HoldBounds, ServerKey
+from support.gateway_world import CHAT, address, asleep, made, model
 from support.web import (
     Upstream,
     bytes_answer,
@@ -38,64 +22,8 @@ from support.web import (
 
 pytestmark = pytest.mark.slow  # a server and sockets for every test
 
-CHAT = "/v1/chat/completions"
 NOWHERE = Address("127.0.0.1", 9)
 KEY = ServerKey("models", "chat")
-
-
-def address(url):
-    host, _, port = url.removeprefix("http://").rpartition(":")
-    return Address(host, int(port))
-
-
-def model(name="chat", namespace="models", **more):
-    key = ServerKey(namespace, name)
-    return ServedModel(**{"key": key, "names": (name,), "revision": "abc", **more})
-
-
-class World:
-    def __init__(self, **settings):
-        self.woken = []
-        self.directory = Directory()
-        settings = load_settings(max_body_bytes=100_000, **settings)
-        self.pods = Pods(time.monotonic, random.Random(1))
-        self.holder = Holder(self, self.pods.probe, clock=time.monotonic, per_pod=32)
-        self.traffic = Traffic(time.monotonic)
-        guard = open_guard(settings, Telemetry(), None, clock=time.monotonic, wall_clock=time.time)
-        hall = Hall(
-            door=Door(guard, settings),
-            pods=self.pods,
-            holder=self.holder,
-            traffic=self.traffic,
-            clock=time.monotonic,
-            max_body_bytes=settings.max_body_bytes,
-            body_seconds=settings.body_timeout_seconds,
-            has_affinity=settings.prefix_affinity,
-        )
-        self.front = front_door(hall, Boundary(settings), lambda: self.directory)
-        self.client = None
-
-    async def wake(self, woken):
-        self.woken.append(woken.key)
-        return True
-
-    def follow(self, *models):
-        self.directory = Directory.of(models)
-        self.pods.follow(self.directory)
-        self.holder.follow(self.directory)
-
-
-@contextlib.asynccontextmanager
-async def made(**settings):
-    world = World(**settings)
-    async with (
-        serving(world.front) as url,
-        httpx.AsyncClient(base_url=url, timeout=60) as client,
-    ):
-        world.client = client
-        yield world
-        world.holder.close()
-        world.pods.close()
 
 
 @pytest.fixture
@@ -329,10 +257,6 @@ async def test_without_a_key_only_the_health_is_told(tmp_path, at, pod):
 
 
 # -- asleep --------------------------------------------------------------------------------------
-
-
-def asleep(**more):
-    return model(holder_port=20000, phase="Cold", **more)
 
 
 async def test_a_request_for_a_model_that_sleeps_wakes_it_and_is_answered(here, pod, at):

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from devcluster.command import need_tools
 from devcluster.lock import locked
@@ -52,12 +53,13 @@ class Tab:
         self._answers: dict[int, asyncio.Future[Any]] = {}
 
     async def listen(self) -> None:
-        async for text in self._connection:
-            message = json.loads(text)
-            if "id" in message:
-                self._answers.pop(message["id"]).set_result(message)
-            else:
-                self._note(message["method"], message["params"])
+        with contextlib.suppress(ConnectionClosed):
+            async for text in self._connection:
+                message = json.loads(text)
+                if "id" in message:
+                    self._answers.pop(message["id"]).set_result(message)
+                else:
+                    self._note(message["method"], message["params"])
 
     async def call(self, method: str, **params: Any) -> Any:
         number = next(self._numbers)

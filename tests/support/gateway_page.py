@@ -205,13 +205,13 @@ def a_slice(item: Json, address: Address | None, *, is_ready: bool = True) -> Js
 
 
 class Clock:
-    """Goes on, from where it is put."""
+    """Goes on, unless it is stopped."""
 
     def __init__(self) -> None:
-        self.ahead = 0.0
+        self.stopped_at: float | None = None
 
     def __call__(self) -> float:
-        return time.monotonic() + self.ahead
+        return time.monotonic() if self.stopped_at is None else self.stopped_at
 
 
 class PageWorld:
@@ -223,7 +223,9 @@ class PageWorld:
         self.directory = Directory()
         self.settings = load_settings(**settings)
         self.clock = Clock()
+        self.clock.stopped_at = time.monotonic() - 3600  # when the gateway began
         self.traffic = Traffic(self.clock)
+        self.clock.stopped_at = None
         self.pods = Pods(time.monotonic, random.Random(1))
         self.holder = Holder(self, self.pods.probe, clock=time.monotonic, per_pod=32)
         self.guard = open_guard(
@@ -270,15 +272,19 @@ class PageWorld:
 
     def play_traffic(self, item: Json, *, per_second: float, seconds: float) -> None:
         """Of the last two minutes, in waves."""
-        chance = random.Random(7)
+        chance, calls = random.Random(7), []
+        began = self.clock() - 120
         for tick in range(240):
-            self.clock.ahead = (tick - 240) / 2
             wanted = per_second / 2 * (1 + 0.6 * math.sin(tick / 17)) * chance.uniform(0.6, 1.4)
-            for _ in range(int(wanted + chance.random())):
-                call = self.traffic.begin(key_of(item))
-                took = seconds * chance.lognormvariate(0, 0.6)
-                call.end(500 if chance.random() < 0.004 else 200, self.clock() + took)
-        self.clock.ahead = 0.0
+            calls += [tick / 2] * int(wanted + chance.random())
+        for at in calls:
+            self.clock.stopped_at = began + at
+            took = seconds * chance.lognormvariate(0, 0.6)
+            kind = "5xx" if chance.random() < 0.004 else "2xx"
+            self.traffic.begin(key_of(item))
+            # Ends come in the order of the beginnings: what is drawn is the same.
+            self.traffic.models[key_of(item)].note(kind, took, self.clock())
+        self.clock.stopped_at = None
 
 
 @contextlib.asynccontextmanager
