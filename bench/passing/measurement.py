@@ -13,7 +13,7 @@ from bench.serving.processes import cpu_seconds, resident_megabytes
 CONCURRENCIES = (1, 32, 256, 1000)
 # So long requests begin, of each kind at each concurrency; what has begun is waited for.
 SECONDS = 2.0
-WORDS_OF_STREAM = 64
+WORDS_OF_STREAM = 40
 _SETTLE_SECONDS = 0.2
 # What the kernel counts CPU time in.
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
