@@ -22,7 +22,7 @@ _FAILED = frozenset({"5xx", BROKEN})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recent:
-    """Of the last minute; `history` are requests by slot of two minutes, the oldest first.
+    """Of the last minute; `history` are requests by full slot of two minutes, the oldest first.
 
     Latencies last from the request to the end of its answer, and are None where nothing was
     answered.
@@ -55,7 +55,7 @@ class ModelTraffic:
         self.in_flight = 0
         self._clock = clock
         self._began = began
-        self._slots: deque[_Slot] = deque(maxlen=SLOTS)
+        self._slots: deque[_Slot] = deque(maxlen=SLOTS + 1)  # with the one that is not full yet
 
     def begin(self) -> "Call":
         now = self._clock()
@@ -88,7 +88,7 @@ class ModelTraffic:
             failed=sum(slot.failed for slot in window),
             p50_seconds=quantile(buckets, 0.5),
             p95_seconds=quantile(buckets, 0.95),
-            history=tuple(by_number.get(newest - SLOTS + 1 + index, 0) for index in range(SLOTS)),
+            history=tuple(by_number.get(newest - SLOTS + index, 0) for index in range(SLOTS)),
         )
 
     def _covered(self, now: float) -> float:

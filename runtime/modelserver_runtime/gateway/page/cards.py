@@ -25,6 +25,8 @@ from modelserver_runtime.gateway.page.words import (
 from modelserver_runtime.gateway.traffic import Recent
 
 SPARK_WIDTH, SPARK_HEIGHT = 120, 28
+# From this share of failures on they are shown in red.
+_FAILING = 0.01
 # A line of a pixel at the edge would be cut in half.
 _SPARK_MARGIN = 2
 _WANTED = frozenset({"Ready", "Serving", "ModelResolved"})
@@ -34,15 +36,19 @@ _TONES = {"True": Tone.GOOD, "False": Tone.BAD}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficView:
-    """`spark` are the points of a line: requests of the last two minutes."""
+    """`spark` are the points of a line: requests of the last two minutes.
+
+    `is_idle`: there was nothing in that time.
+    """
 
     per_second: str
     p50: str
     p95: str
     failed: str
-    has_failed: bool
+    is_failing: bool
     in_flight: str
     spark: str
+    is_idle: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +114,10 @@ def traffic_view(recent: Recent) -> TrafficView:
         p50=latency(recent.p50_seconds),
         p95=latency(recent.p95_seconds),
         failed=share(recent.failed, recent.answered),
-        has_failed=recent.failed > 0,
+        is_failing=recent.failed >= _FAILING * recent.answered > 0,
         in_flight=f"{recent.in_flight:,}",
         spark=spark_points(recent.history),
+        is_idle=not (recent.answered or recent.in_flight or any(recent.history)),
     )
 
 

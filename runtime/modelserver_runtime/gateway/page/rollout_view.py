@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelserver_runtime.gateway.cluster.report import Experiment, Gate, Rollout, Side, Track
-from modelserver_runtime.gateway.page.words import NOTHING, ago, counted, spaced
+from modelserver_runtime.gateway.page.words import (
+    NOTHING,
+    ago,
+    counted,
+    sentence,
+    spaced,
+)
 
 
 class Tone(StrEnum):
@@ -84,7 +90,7 @@ def rollout_view(run: Rollout, now: float) -> RolloutView:
         tone=_ENDS.get(run.phase, Tone.OPEN),
         is_over=run.is_over,
         facts=" · ".join(_facts(run, now)),
-        message=run.message,
+        message=sentence(run.message),
         source=run.source,
         target=run.target,
         percent=run.intended_percent if is_weighed else None,
@@ -143,11 +149,11 @@ def _notes(run: Rollout) -> Iterator[tuple[str, str]]:
     if run.paused_by and not run.is_over:
         yield "Paused", f"by {run.paused_by}"
     if run.holding and run.holding != run.message and not run.is_over:
-        yield "Waits", run.holding
+        yield "Waits", sentence(run.holding)
     if run.mirror_percent and not run.is_over:
         yield "Copies", f"{run.mirror_percent} % of the requests are copied to {run.target}"
     if run.evidence:
-        yield "Why", run.evidence
+        yield "Why", sentence(run.evidence)
 
 
 def _gate(gate: Gate) -> GateView:

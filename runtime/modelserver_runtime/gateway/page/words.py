@@ -66,8 +66,12 @@ def counted(number: int, name: str) -> str:
 
 def spaced(name: str) -> str:
     """`RollingBack` and `timeToFirstToken` as words, the first one with a capital."""
-    words = _CAMEL.sub(" ", name).lower()
-    return words[:1].upper() + words[1:]
+    return sentence(_CAMEL.sub(" ", name).lower())
+
+
+def sentence(text: str) -> str:
+    """Log lines and messages begin in lower case."""
+    return text[:1].upper() + text[1:]
 
 
 def _two_digits(value: float) -> str:

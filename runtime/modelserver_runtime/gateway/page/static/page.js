@@ -176,8 +176,10 @@ function pauseOrGoOn() {
 
 // -- the key --------------------------------------------------------------------------------------
 
+const jump = document.querySelector(".jump");
+
 function enter() {
-  find("inside").hidden = false;
+  find("inside").hidden = jump.hidden = false;
   find("login-error").textContent = "";
   find("forget").hidden = !key();
   showLogin(false);
@@ -193,7 +195,7 @@ function leave(message = "") {
   find("forget").hidden = true;
   if (needsKey) {
     for (const id of ["summary", "models", "keys", "model"]) find(id).replaceChildren();
-    find("inside").hidden = true;
+    find("inside").hidden = jump.hidden = true;
     say("waiting", "Not signed in");
     startAnew();
   }
@@ -288,6 +290,7 @@ const NOTES = {
   stopped: "It has no pods: somebody has to start it.",
 };
 const LABELS = { chat: "Message", embed: "Text", predict: "Text" };
+const nothingSaid = find("talk-empty");
 let turns = [];
 let running = null;
 
@@ -296,10 +299,13 @@ function showChoices(fresh) {
   const present = find("model");
   const names = (select) => [...select.options].map((one) => `${one.value} ${one.dataset.kind}`).join();
   // An open list stays as it is, as long as there is nothing new.
-  if (wanted && names(wanted) !== names(present)) {
-    morphChildren(present, wanted);
-    showChoice();
-  }
+  if (!wanted || names(wanted) === names(present)) return;
+  const before = present.value;
+  morphChildren(present, wanted);
+  const options = [...present.options];
+  const chosen = options.find((one) => one.value === before) ?? options.find((one) => one.dataset.kind === "ready");
+  present.selectedIndex = chosen ? options.indexOf(chosen) : 0;
+  showChoice();
 }
 
 function choice() {
@@ -318,12 +324,12 @@ function showChoice() {
 function startAnew() {
   running?.abort();
   turns = [];
-  find("talk").replaceChildren(find("talk-empty") ?? element("p", "muted", "Ask something."));
+  find("talk").replaceChildren(nothingSaid);
   find("pace").textContent = "";
 }
 
 function addTurn(role, content) {
-  find("talk-empty")?.remove();
+  nothingSaid.remove();
   const turn = element("div", `turn ${role === "You" ? "user" : "model"}`);
   turn.append(element("b", "", role), content);
   find("talk").append(turn);
