@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.fronting.serving import ServerFailed
 from bench.passing.cluster import a_cluster
 from bench.passing.environments import environment
-from bench.passing.load import Address, answers_once, chat
+from bench.passing.load import Address, answers_once
 from bench.serving.model_folder import cache_folder
 from bench.serving.processes import running
 
@@ -171,7 +171,7 @@ async def _at_port(
 async def _until_answered(
     child: asyncio.subprocess.Process, name: str, address: Address, log: Path
 ) -> None:
-    while not await answers_once(address, chat(address)):
+    while not await answers_once(address):
         _require_alive(child, name, log)
         await asyncio.sleep(0.2)
 
