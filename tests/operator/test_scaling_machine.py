@@ -231,6 +231,7 @@ WAKING = {
         3,
     ),
     "a run": ({}, {"is_rolling": True}, "Rollout", 1),
+    "experiments": ({}, {"awake_because": "Experiments"}, "Experiments", 1),
 }
 
 

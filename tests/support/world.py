@@ -13,6 +13,7 @@ from typing import Any
 from modelserver_operator.apis.v1alpha1 import ModelServer, parse_model_server
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.desired import desired_state
+from modelserver_operator.plan.scaling_values import NOTHING_SCALED, ScalingObserved
 from modelserver_operator.plan.values import (
     ChildKey,
     Manifest,
@@ -20,9 +21,12 @@ from modelserver_operator.plan.values import (
     Plan,
     PodProgress,
     Refusal,
+    WriteMode,
 )
+from modelserver_operator.resources.router_choice import NO_CAPABILITIES, Capabilities
 from modelserver_operator.status.events import Event, events_of
 from modelserver_operator.status.report import status_of
+from support.field_owners import SHARER, WRITER, FieldOwners
 from support.pod_outcomes import FINE, Outcome
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +53,8 @@ class World:
     pods: list[Manifest] = field(default_factory=list)
     plan: Plan | None = None
     refuses: bool = False  # the API server accepts no new child
+    capabilities: Capabilities = NO_CAPABILITIES
+    scaling: ScalingObserved = NOTHING_SCALED
 
     def change(self, **spec: Any) -> None:
         self.spec = {**self.spec, **spec}
@@ -77,6 +83,8 @@ class World:
             pods=tuple(copy.deepcopy(self.pods)),
             progress=self.progress,
             mount_failures=self._asked() if self.mount_failure else {},
+            capabilities=self.capabilities,
+            scaling=self.scaling,
         )
 
     def _asked(self) -> dict[str, str]:
@@ -120,13 +128,29 @@ class World:
             manifest = copy.deepcopy(write.manifest)
             key = ChildKey(manifest["kind"], manifest["metadata"]["name"])
             manifest["metadata"] |= {"uid": key.name, "creationTimestamp": self._time()}
-            self.children[key] = manifest
+            self.children[key] = self._owned(key, manifest, write.mode)
         for removal in plan.removals:
             self.children.pop(removal.key, None)
         for label in plan.pod_labels:
             for pod in self.pods:
                 if pod["metadata"]["name"] == label.pod:
                     pod["metadata"]["labels"][label.label] = label.value
+
+    def _owned(self, key: ChildKey, manifest: Manifest, mode: WriteMode) -> Manifest:
+        """A Deployment with what the API server knows of who has written the number of its pods."""
+        if key.kind != "Deployment":
+            return manifest
+        before = self.children.get(key)
+        number = FieldOwners.of(before)
+        number.apply(SHARER if mode is WriteMode.SHARE else WRITER, manifest["spec"])
+        kept = before if mode is WriteMode.SHARE and before is not None else manifest
+        return number.written_into(kept)
+
+    def scale(self, key: ChildKey, replicas: int, manager: str) -> None:
+        """As an autoscaler does, or a gateway."""
+        number = FieldOwners.of(self.children[key])
+        number.scale(manager, replicas)
+        self.children[key] = number.written_into(self.children[key])
 
     def _control(self) -> None:
         self.pods = [pod for pod in self.pods if self._owner_of(pod) in self.children]

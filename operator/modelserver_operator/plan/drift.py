@@ -43,6 +43,7 @@ _ALLOCATED = {
     "healthCheckNodePort",
     "serviceAccount",
     RESTARTED_AT,
+    "replicas",  # where we leave it out, an autoscaler or the gateway writes it, or whoever may
 }
 _DEFAULTS: Mapping[str, Any] = {
     "dnsPolicy": "ClusterFirst",

@@ -9,9 +9,9 @@ from modelserver_operator.plan.looks import is_going, is_true
 from modelserver_operator.plan.values import Manifest
 from modelserver_operator.resources.holder_slice import GatewayPod
 from modelserver_operator.resources.kinds import POD
-from modelserver_operator.resources.labels import GATEWAY_NAME
+from modelserver_operator.resources.labels import GATEWAY_NAME, NAME
 
-SELECTOR = f"app.kubernetes.io/name={GATEWAY_NAME}"
+SELECTOR = f"{NAME}={GATEWAY_NAME}"
 
 
 class Gateways:

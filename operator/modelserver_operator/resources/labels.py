@@ -2,7 +2,8 @@
 
 MANAGED_BY = "modelserver-operator"
 
-# What manifests/gateway calls it (app.kubernetes.io/name), in the operator's own namespace.
+NAME = "app.kubernetes.io/name"
+# What manifests/gateway calls it, in the operator's own namespace.
 GATEWAY_NAME = "modelserver-gateway"
 
 SERVER = "modelserver.dev/server"
@@ -30,7 +31,7 @@ PREFLIGHT = "preflight"
 def child_labels(server: str, revision: str = "") -> dict[str, str]:
     labels = {
         "app.kubernetes.io/managed-by": MANAGED_BY,
-        "app.kubernetes.io/name": "modelserver",
+        NAME: "modelserver",
         "app.kubernetes.io/instance": server,
         SERVER: server,
     }

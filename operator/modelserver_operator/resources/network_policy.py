@@ -112,7 +112,19 @@ def _to_port(rule: Rule) -> Rule:
 def _restricted_ingress(server: ModelServer, config: OperatorConfig) -> list[Rule]:
     chosen = [_peer(peer) for peer in server.spec.network.ingress_from]
     clients = chosen or [{"podSelector": {}}]
-    return [_to_port({"from": clients}), _to_port({"from": _overseers(config)})]
+    return [
+        _to_port({"from": clients}),
+        _to_port({"from": _overseers(config)}),
+        _to_port({"from": [_gateway(config)]}),
+    ]
+
+
+def _gateway(config: OperatorConfig) -> Rule:
+    """The door of the whole cluster, which asks for keys where a server wants them."""
+    return {
+        "namespaceSelector": {"matchLabels": {NAMESPACE_NAME: config.namespace}},
+        "podSelector": {"matchLabels": {labels.NAME: labels.GATEWAY_NAME}},
+    }
 
 
 def _overseers(config: OperatorConfig) -> list[Rule]:

@@ -26,6 +26,7 @@ class Action(StrEnum):
     ROLL_OUT = "RollOut"
     DIAGNOSE = "Diagnose"
     EXPERIMENT = "Experiment"
+    SCALE = "Scale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ def events_of(old_status: Manifest, new_status: Manifest) -> tuple[Event, ...]:
         *_readiness(old_status, new_status),
         *_diagnosis(old_status, new_status),
         *_experiments(old_status, new_status),
+        *_scaling(old_status, new_status),
     )
 
 
@@ -158,3 +160,14 @@ def _numbers(track: Manifest) -> str:
     )
     parts = (f"{track.get('requests', 0)} requests", f"{track.get('errors', 0)} errors", times)
     return ", ".join(filter(None, parts))
+
+
+def _scaling(old: Manifest, new: Manifest) -> Iterator[Event]:
+    """The first number is no change of anything."""
+    before, after = old.get("scaling") or {}, new.get("scaling") or {}
+    if before and after and before["desired"] != after["desired"]:
+        change = f"from {before['desired']} to {after['desired']}"
+        yield _normal("Scaled", Action.SCALE, f"pods {change}: {after.get('reason', '')}")
+    was, now = (_condition(status, ConditionType.SCALING) for status in (old, new))
+    if now.get("status") == "False" and now.get("reason") != was.get("reason"):
+        yield _event(EventType.WARNING, now["reason"], Action.SCALE, now["message"])
