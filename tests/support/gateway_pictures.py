@@ -20,9 +20,9 @@ from support.gateway_page import PageWorld, page_world, played_servers
 from support.web import Asked, Upstream, chat_events, serving
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
-DESKTOP, PHONE = (1280, 960), (390, 844)
+DESKTOP, PHONE = (1280, 1340), (390, 844)
 # Enough for a page of a few colours and their edges; a third of the size.
-_COLOURS = 128
+_COLOURS = 256
 _QUESTION = "Why does a canary need traffic?"
 _ANSWER = (
     "Because evidence is counted in requests. A new revision that answers nobody can neither "
@@ -60,7 +60,8 @@ async def talk(tab: Tab) -> None:
 
 async def draw(tab: Tab, name: str) -> None:
     shot = Image.open(io.BytesIO(await tab.picture())).convert("RGB")
-    small = shot.quantize(_COLOURS, dither=Image.Dither.NONE)
+    rare_ones_too = Image.Quantize.MAXCOVERAGE
+    small = shot.quantize(_COLOURS, method=rare_ones_too, kmeans=4, dither=Image.Dither.NONE)
     await asyncio.to_thread(small.save, IMAGES / f"gateway-{name}.png", optimize=True)
 
 

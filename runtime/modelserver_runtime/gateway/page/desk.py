@@ -118,7 +118,7 @@ def _row(key: ApiKey, entry: Entry, now: float) -> KeyRow:
         name=key.name,
         prefix=f"{key.prefix}…" if key.prefix else "",
         scopes=", ".join(sorted(key.scopes)),
-        models=", ".join(key.models) or "every model",
+        models=_models(key),
         limits=", ".join(_limits(key)) or "the gateway's",
         used=f"{entry.requests:,} requests" + (f", {tokens:,} tokens" if tokens else ""),
         last_used=f"{duration(now - entry.last_used)} ago" if entry.last_used else "never",
@@ -126,6 +126,11 @@ def _row(key: ApiKey, entry: Entry, now: float) -> KeyRow:
         is_expired=key.has_expired(now),
         is_ours=key.source is Source.GENERATED,
     )
+
+
+def _models(key: ApiKey) -> str:
+    models = ", ".join(key.models) or "every model"
+    return f"{models} of {', '.join(key.namespaces)}" if key.namespaces else models
 
 
 def _limits(key: ApiKey) -> Iterator[str]:

@@ -247,6 +247,7 @@ async function changeKeys(path, body) {
 
 const lookAtKeys = () => changeKeys("page/keys");
 const numberOf = (id) => (find(id).value ? Number(find(id).value) : undefined);
+const namesOf = (id) => find(id).value.split(",").map((name) => name.trim()).filter(Boolean);
 
 find("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -254,7 +255,8 @@ find("key-form").addEventListener("submit", async (event) => {
   const isMade = await changeKeys("page/keys", {
     name: find("new-name").value,
     scopes: [...document.querySelectorAll("[name=scope]:checked")].map((box) => box.value),
-    models: find("new-models").value.split(",").map((name) => name.trim()).filter(Boolean),
+    models: namesOf("new-models"),
+    namespaces: namesOf("new-namespaces"),
     expires_in_seconds: days && days * 86400,
     limits: { requests_per_minute: numberOf("new-requests"), concurrent_requests: numberOf("new-concurrent") },
   });
