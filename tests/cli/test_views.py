@@ -198,7 +198,34 @@ def tried(kept: Kept) -> dict[str, Any]:
     return {"experiments": [running, waiting]}
 
 
+def asleep(_kept: Kept) -> dict[str, Any]:
+    scaling = {
+        "engine": "Operator",
+        "desired": 0,
+        "reason": "Idle",
+        "since": "2026-11-21T11:58:00Z",
+        "maxReplicas": 4,
+        "zero": {"phase": "Cold", "since": "2026-11-21T11:58:00Z", "reason": "Idle"},
+        "coldStartSeconds": 14,
+        "holderPort": 20000,
+        "history": [
+            {"at": "2026-11-21T11:40:00Z", "from": 1, "to": 3, "reason": "inflight 24/8"},
+            {"at": "2026-11-21T11:47:00Z", "from": 3, "to": 1, "reason": "inflight 2/8"},
+            {"at": "2026-11-21T11:58:00Z", "from": 1, "to": 0, "reason": "Idle"},
+        ],
+    }
+    condition = {
+        "type": "Scaling",
+        "status": "False",
+        "reason": "KEDAMissing",
+        "message": "Spec.autoscaling.engine is KEDA, but the cluster has no ScaledObject.",
+        "lastTransitionTime": "2026-11-21T11:00:00Z",
+    }
+    return {"scaling": scaling, "conditions": [*BASE["conditions"], condition]}
+
+
 STORIES = {
+    "status_asleep": asleep,
     "status_experiments": tried,
     "status_analyzing": analyzing,
     "status_holding": holding,

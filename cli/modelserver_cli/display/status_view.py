@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from modelserver_cli.display.experiments_view import experiment_lines
+from modelserver_cli.display.scaling_view import scaling_lines
 from modelserver_cli.display.words import bar, columns, duration
 from modelserver_cli.reading.picture import GatePicture, Picture, RevisionPicture, RunPicture
 from modelserver_operator.apis.rollout_status import RolloutPhase
@@ -27,6 +28,7 @@ def status_lines(picture: Picture, *, ascii_only: bool = False) -> Iterator[Text
     if picture.run is not None:
         yield from _run(picture.run)
     yield from experiment_lines(picture.experiments)
+    yield from scaling_lines(picture.scaling)
     yield from _ended(picture)
 
 

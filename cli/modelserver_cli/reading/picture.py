@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from modelserver_cli.reading.history import history_of
+from modelserver_cli.reading.scaling import ScalingPicture, scaling_of
 from modelserver_operator.apis.experiment_status import ExperimentStatus, Track
 from modelserver_operator.apis.rollout_status import Rollout, RolloutPhase
 from modelserver_operator.apis.status import ConditionType, ModelServerStatus
@@ -115,6 +116,7 @@ class Picture:
     revisions: tuple[RevisionPicture, ...]
     run: RunPicture | None = None
     experiments: tuple[ExperimentPicture, ...] = ()
+    scaling: ScalingPicture | None = None
     diagnosis: str = ""
     hint: str = ""
     failed: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ def picture_of(
         revisions=tuple(_revisions(status, records, deployments)),
         run=_run(status.rollout, now) if status.rollout else None,
         experiments=tuple(_experiment(one, now) for one in status.experiments),
+        scaling=scaling_of(status, now),
         diagnosis=f"{diagnosis.code}: {diagnosis.message}" if diagnosis else "",
         hint=diagnosis.hint if diagnosis else "",
         failed=tuple(
