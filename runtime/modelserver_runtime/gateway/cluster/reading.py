@@ -13,7 +13,7 @@ from modelserver_runtime.gateway.cluster.directory import (
     ServerKey,
 )
 from modelserver_runtime.gateway.cluster.report_reading import read_report
-from modelserver_runtime.gateway.cluster.values import Json, number, part, whole
+from modelserver_runtime.gateway.cluster.values import Json, number, part, parts, whole
 
 SERVER_LABEL = "modelserver.dev/server"
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -82,7 +82,7 @@ def _hold(zero: Json, default: HoldBounds) -> HoldBounds:
 
 def _problem(status: Json) -> str:
     """A server that waits for a person answers nobody who waits for it."""
-    for condition in status.get("conditions") or ():
+    for condition in parts(status, "conditions"):
         if condition.get("type") == "Stalled" and condition.get("status") == "True":
             return str(condition.get("message") or condition.get("reason") or "Stalled")
     return ""
