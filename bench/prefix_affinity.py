@@ -1,9 +1,9 @@
 """`python -m bench.prefix_affinity`: how often the next turn of a chat finds its prefix cached.
 
 Four replicas, each a stand-in that caches prompts as engines do, are asked through the gateway,
-through the gateway without affinity and through Envoy, which asks them in turns. Caches of three
-sizes, of which the smallest ones together hold all conversations once. A figure is the median of
-its rounds.
+through the gateway without affinity and through Envoy, which asks them in turns. Chats with and
+without instructions that all share; caches that together hold all conversations once, and four
+times. A figure is the median of its rounds.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from bench.fronting.asking import client_of
 from bench.fronting.parts import Round, at_least, middle
 from bench.fronting.serving import ServerFailed
 from bench.passing import caching_replica, conversations
-from bench.passing.conversations import blocks_of_all, converse
+from bench.passing.conversations import INSTRUCTION_WORDS, blocks_of_all, converse
 from bench.passing.environments import locked_version
 from bench.passing.ways import Way, an_upstream, envoy, our_gateway
 from bench.results_file import Result, Target, versions
@@ -27,9 +27,9 @@ from bench.results_file import Result, Target, versions
 WAYS = ("affinity", "least_requests", "round_robin")
 REPLICAS = 4
 # Of what all conversations need in the end, in each replica.
-SIZES: Mapping[str, float] = {"quarter": 1 / REPLICAS, "half": 0.5, "whole": 1.0}
-_SMALLEST = "quarter"
-BOUNDS = {"prefix_hit_ratio_to_round_robin": at_least(2)}
+SIZES: Mapping[str, float] = {"quarter": 1 / REPLICAS, "whole": 1.0}
+RATIO = "prefix_hit_ratio_to_round_robin"
+BOUNDS = {f"{RATIO}_chats_quarter": at_least(2)}
 _SOFTWARE = ("uvicorn", "httptools", "uvloop")
 
 
@@ -85,13 +85,15 @@ async def _all_ways() -> AsyncIterator[tuple[list[Way], dict[str, Way]]]:
 
 async def _round(replicas: Sequence[Way], ways: Mapping[str, Way], number: int) -> Round:
     found: Round = {"round": number}
-    for size, part in SIZES.items():
-        for name, way in ways.items():
-            await _reset(replicas, round(blocks_of_all() * part))
-            async with client_of(_url(way)) as client:
-                seen = await converse(client, Random(number))
-            found[f"prefix_hit_percent_{size}_{name}"] = round(seen.hit_percent, 2)
-            found[f"answer_milliseconds_{size}_{name}"] = round(1000 * mean(seen.seconds), 2)
+    for kind in INSTRUCTION_WORDS:
+        for size, part in SIZES.items():
+            for name, way in ways.items():
+                await _reset(replicas, round(blocks_of_all(kind) * part))
+                async with client_of(_url(way)) as client:
+                    seen = await converse(client, kind, Random(number))
+                found[f"prefix_hit_percent_{kind}_{size}_{name}"] = round(seen.hit_percent, 2)
+                milliseconds = round(1000 * mean(seen.seconds), 2)
+                found[f"answer_milliseconds_{kind}_{size}_{name}"] = milliseconds
     return found
 
 
@@ -108,8 +110,11 @@ def _url(way: Way) -> str:
 def figures_of(rounds: Sequence[Round]) -> dict[str, float]:
     names = [name for name in rounds[0] if name != "round"]
     figures = {name: middle(rounds, name) for name in sorted(names, reverse=True)}
-    hits = [figures[f"prefix_hit_percent_{_SMALLEST}_{way}"] for way in ("affinity", "round_robin")]
-    return {"prefix_hit_ratio_to_round_robin": float(f"{hits[0] / hits[1]:.4g}")} | figures
+    ratios = {}
+    for case in (f"{kind}_{size}" for kind in INSTRUCTION_WORDS for size in SIZES):
+        ours, theirs = (figures[f"prefix_hit_percent_{case}_{way}"] for way in (WAYS[0], WAYS[-1]))
+        ratios[f"{RATIO}_{case}"] = float(f"{ours / theirs:.4g}")
+    return ratios | figures
 
 
 def targets_of(figures: Mapping[str, float]) -> dict[str, Target]:
@@ -139,16 +144,18 @@ def _result(
 
 NOTE = (
     f"{conversations.CONVERSATIONS} conversations of {conversations.TURNS} turns, "
-    f"{conversations.AT_A_TIME} requests at a time, who is next by chance; a system prompt of "
-    f"{conversations.SYSTEM_WORDS} words that all share, questions of {conversations.USER_WORDS} "
-    f"and answers of {conversations.ANSWER_WORDS}; a word is a token. {REPLICAS} stand-ins for an "
-    f"engine that caches prefixes, in blocks of {caching_replica.BLOCK_TOKENS} tokens, the longest "
-    "unused going first: the runtime itself caches no prefixes yet. A quarter, a half or the whole "
-    "is what each replica keeps of the tokens that all conversations have in the end; "
-    "prefix_hit_ratio_to_round_robin is with a quarter, when the replicas together hold each "
-    "conversation once. prefix_hit_percent are the cached ones of all prompt tokens. The stand-in "
-    f"takes {1000 * caching_replica.PREFILL_SECONDS_PER_TOKEN:g} ms for a token that is not cached "
-    f"and {1000 * caching_replica.DECODE_SECONDS_PER_TOKEN:g} ms for one of the answer."
+    f"{conversations.AT_A_TIME} requests at a time, who is next by chance; questions of "
+    f"{conversations.USER_WORDS} words and answers of {conversations.ANSWER_WORDS}, a word is a "
+    "token. Instructed chats begin with the same "
+    f"{INSTRUCTION_WORDS['instructed_chats']} words, which are soon cached everywhere, however "
+    f"requests are divided. {REPLICAS} stand-ins for an engine that caches prefixes, in blocks of "
+    f"{caching_replica.BLOCK_TOKENS} tokens, the longest unused going first: the runtime itself "
+    "caches no prefixes yet. A quarter or the whole is what each replica keeps of the tokens that "
+    "all conversations have in the end: with a quarter the replicas together hold each "
+    "conversation once. prefix_hit_percent are the cached ones of all prompt tokens; of the first "
+    "question and of each new one nothing can be cached. The stand-in takes "
+    f"{1000 * caching_replica.PREFILL_SECONDS_PER_TOKEN:g} ms for a token that is not cached and "
+    f"{1000 * caching_replica.DECODE_SECONDS_PER_TOKEN:g} ms for one of the answer."
 )
 
 

@@ -1,6 +1,7 @@
 """Chats of several turns, each of which sends all that was said before."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -10,8 +11,9 @@ from bench.passing.caching_replica import BLOCK_TOKENS
 ROUTE = "/v1/chat/completions"
 CONVERSATIONS = 256
 TURNS = 8
-# Words; the first are the same for all.
-SYSTEM_WORDS, USER_WORDS, ANSWER_WORDS = 128, 48, 48
+USER_WORDS, ANSWER_WORDS = 48, 48
+# What all conversations begin with, by kind.
+INSTRUCTION_WORDS: Mapping[str, int] = {"chats": 0, "instructed_chats": 128}
 AT_A_TIME = 32
 
 
@@ -27,10 +29,11 @@ class Found:
 
 
 class _Conversation:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kind: str) -> None:
         self.name = name
         self.turns = 0
-        self.messages = [_message("system", _words("s", SYSTEM_WORDS))]
+        instructions = _words("s", INSTRUCTION_WORDS[kind])
+        self.messages = [_message("system", instructions)] if instructions else []
 
     @property
     def is_over(self) -> bool:
@@ -50,16 +53,17 @@ class _Conversation:
         self.messages.append(answer["choices"][0]["message"])
 
 
-def blocks_of_all() -> int:
-    """What all conversations have when they are over, with one system prompt."""
-    tokens = SYSTEM_WORDS + CONVERSATIONS * TURNS * (USER_WORDS + ANSWER_WORDS + 2)
+def blocks_of_all(kind: str) -> int:
+    """What all conversations have when they are over, the instructions once."""
+    tokens = INSTRUCTION_WORDS[kind] + CONVERSATIONS * TURNS * (USER_WORDS + ANSWER_WORDS + 2)
     return tokens // BLOCK_TOKENS
 
 
-async def converse(client: Client, random: Random) -> Found:
+async def converse(client: Client, kind: str, random: Random) -> Found:
     """Always so many at a time; who has the next turn is left to chance."""
     found = Found()
-    waiting = [_Conversation(f"{random.randrange(1 << 32):x}-{n}") for n in range(CONVERSATIONS)]
+    names = [f"{random.randrange(1 << 32):x}-{number}" for number in range(CONVERSATIONS)]
+    waiting = [_Conversation(name, kind) for name in names]
 
     async def go_on() -> None:
         while waiting:
