@@ -15,8 +15,8 @@ MOST_CARDS = 50
 _LONGEST_SEARCH = 200
 # What the playground can do, by task; the pods read `Auto` from the model, and most of those chat.
 _PLAYS = {
-    **dict.fromkeys(("", "Auto", "TextGeneration", "ImageTextToText", "AnyToAny"), "chat"),
-    **dict.fromkeys(("Embeddings",), "embed"),
+    **dict.fromkeys(("", "Auto", "TextGeneration"), "chat"),
+    "Embeddings": "embed",
     **dict.fromkeys(
         (
             *("TextClassification", "TokenClassification", "FillMask", "Summarization"),
