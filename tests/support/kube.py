@@ -83,6 +83,10 @@ class Kube:
         found = self._must("GET", path, params={"labelSelector": selector} if selector else None)
         return found["items"]
 
+    def version_of(self, path: str) -> str:
+        """Of a collection, for a watch to begin with."""
+        return str(self._must("GET", path)["metadata"]["resourceVersion"])
+
     def create(self, manifest: Manifest) -> Manifest:
         return self._must("POST", path_of(manifest, collection=True), manifest)
 
