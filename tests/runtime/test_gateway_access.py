@@ -100,7 +100,8 @@ ROUTES = [
 
 
 def sent(method, path, headers):
-    content = None if method in {"GET", "DELETE"} else json.dumps({"model": "chat", "text": "a"})
+    body = {"text": "a"} if path.endswith("/generate") else {"model": "chat"}
+    content = None if method in {"GET", "DELETE"} else json.dumps(body)
     return {"method": method, "url": path, "content": content, "headers": headers}
 
 
@@ -122,7 +123,7 @@ WRONG = [
     {},
     with_key(NEVER_MADE),
     with_key("hf_short"),
-    with_key(""),
+    {"x-api-key": ""},
     with_key("sk-somebody-else"),
     with_key("eyJhbGciOiJub25lIn0.e30."),
     {"authorization": "Basic YTpi"},
@@ -418,40 +419,53 @@ async def test_a_token_opens_what_it_says_and_nothing_else(at, pod):
 # -- what comes over the wire ----------------------------------------------------------------------
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(at, pod):
+@contextlib.asynccontextmanager
+async def raw(world):
+    """A connection of which every byte is the test's own."""
+    url = world.client.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("name", "begun"), [("chat", '{"model": "chat", "x": "'), ("chat", "{"), ("cold", "{")]
+)
+async def test_a_body_that_does_not_come_is_not_waited_for(at, pod, name, begun):
+    """Neither before the model is known, nor while a pod gets it, nor while it is held."""
     async with made(body_timeout_seconds=0.5) as world:
         world.follow(model(ready=(at,)), asleep(key=ServerKey("x", "cold"), names=("cold",)))
-        for name, is_begun in (("chat", True), ("chat", False), ("cold", True)):
-            begun = f'{{"model": "{name}", "x": "'.encode()
-
-            async def slow(begun=begun, is_begun=is_begun):
-                yield begun if is_begun else b"{"
-                await asyncio.sleep(600)
-
-            answer = await world.client.post(CHAT, content=slow())
-            assert answer.status_code == 408, answer.text
-            assert answer.json()["error"]["code"] == "request_timeout"
-            assert answer.headers["connection"] == "close"
+        async with raw(world) as (reader, writer):
+            head = f"POST /models/{name}/x HTTP/1.1\r\nhost: a\r\ncontent-length: 900\r\n\r\n"
+            writer.write((head + begun).encode())
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"request_timeout" in answer
+        assert b"connection: close" in answer
 
 
-async def test_a_client_that_sends_in_time_is_not_refused_for_a_slow_pod(at, pod):
+async def test_a_client_that_sends_in_time_is_not_refused_for_a_slow_pod():
     gate = asyncio.Event()
 
-    async def answer(scope, receive, send):
+    async def slow(_, receive, send):
         await gate.wait()
-        await bytes_of(receive)
+        while (await receive()).get("more_body"):
+            pass
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    async def bytes_of(receive):
-        while (await receive()).get("more_body"):
-            pass
-
-    async with made(body_timeout_seconds=2, max_body_bytes=64 << 20) as world:
-        world.follow(model(ready=(at,)))
-        pod.answer = answer
-        asking = asyncio.create_task(world.client.post("/models/chat/x", content=b"y" * (32 << 20)))
-        await asyncio.sleep(3)  # longer than a body may take
+    async with (
+        serving(slow) as url,
+        made(body_timeout_seconds=5, max_body_bytes=64 << 20) as world,
+    ):
+        world.follow(model(ready=(address(url),)))
+        content = b"y" * (16 << 20)
+        asking = asyncio.create_task(world.client.post("/models/chat/x", content=content))
+        await asyncio.wait({asking}, timeout=6)  # longer than a body may take
         gate.set()
         assert (await asking).status_code == 200
 

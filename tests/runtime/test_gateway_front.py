@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import time
 
 import httpx
 import pytest

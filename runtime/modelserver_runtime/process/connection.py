@@ -5,6 +5,7 @@ nor what still comes of a body that nobody reads any more.
 """
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,8 @@ from modelserver_runtime.process.joining import joining
 
 # Tokens and cookies have some kilobytes; most servers and proxies allow 8 to 64 KiB.
 MOST_HEAD_BYTES = 64 << 10
+_VERSIONS = frozenset({"1.0", "1.1"})
+_TRANSFER_ENCODING = b"transfer-encoding"
 
 
 class Connection(HttpToolsProtocol):
@@ -62,6 +65,8 @@ class Connection(HttpToolsProtocol):
         self._wait(self._head_seconds)
 
     def on_headers_complete(self) -> None:
+        """What is raised here is answered with 400."""
+        _require_one_meaning(self.parser.get_http_version(), self.headers)
         self._wait(None)
         self._is_in_head = False
         super().on_headers_complete()
@@ -107,6 +112,18 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering:
             self.transport.write(_answer(status, message))
         self.transport.close()
+
+
+def _require_one_meaning(version: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """RFC 9112 6.1: where a body ends must be the same for everybody who reads it.
+
+    That chunks and a length do not come together the parser looks at itself.
+    """
+    if version not in _VERSIONS:
+        raise ValueError(f"HTTP/{version} is not spoken here")
+    encodings = [value.strip().lower() for name, value in headers if name == _TRANSFER_ENCODING]
+    if encodings and (encodings != [b"chunked"] or version == "1.0"):
+        raise ValueError("the transfer encoding is not just chunked")
 
 
 def _answer(status: HTTPStatus, message: str) -> bytes:
