@@ -5,6 +5,7 @@ there was because somebody else decides now.
 """
 
 import json
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -70,6 +71,20 @@ class Scaled(Play):
             if numbers[-1:] != [number]:
                 numbers.append(number)
         return numbers
+
+    def asked_since(self, state):
+        return {one.server["spec"]["replicas"] for one in self.numbers.of(self.deployment)[state:]}
+
+    def fewest_asked_together(self):
+        """Of both revisions, since the other one was asked for."""
+        asked, fewest = {}, math.inf
+        deployments = {self.deployment, f"{self.name}-{self.new}"}
+        for one in list(self.numbers.seen):
+            name = one.server["metadata"]["name"]
+            if name in deployments:
+                asked[name] = one.server["spec"]["replicas"]
+                fewest = min(fewest, sum(asked.values())) if one.at > self.changed_at else fewest
+        return fewest
 
     def until_pods(self, number):
         """Ready ones, and no more asked for."""
@@ -213,8 +228,7 @@ def test_no_pod_goes_because_somebody_else_decides(keda, metrics_server, a_scale
             until_only(play, "nobody")
             play.scale_by(limited(by[engine]), replicas=1)
             until_only(play, engine)
-        states = play.numbers.of(play.deployment)[before:]
-        assert {one.server["spec"]["replicas"] for one in states} <= {MOST}
+        assert play.asked_since(before) <= {MOST}
     require_unnoticed(play, record)
 
 
@@ -239,6 +253,46 @@ def has_reckoned(hpa):
     ]
 
 
+def test_keda_takes_no_pod_while_prometheus_is_down(keda, prometheus, a_scaled, record):
+    at_once = {"scaleDownDelaySeconds": 0}
+    with a_scaled("unseen", {"engine": "KEDA", **IN_FLIGHT, **at_once}) as play:
+        play.until_decided_by("KEDA", "Chosen")
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        before = len(play.numbers.of(play.deployment))
+        prometheus.kill()
+        play.traffic.rate = LITTLE
+        try:
+            until_fallen_back(play)
+            play.traffic.wait_for_answers(20 * LITTLE)  # longer than an HPA waits for a look
+            assert play.asked_since(before) <= {MOST}
+        finally:
+            prometheus.start()
+        play.until_pods(1)
+    require_unnoticed(play, record)
+
+
+def until_fallen_back(play):
+    def fallen_back():
+        conditions = play.servers.get("scaledobject", play.deployment)["status"]["conditions"]
+        return {one["type"]: one["status"] for one in conditions}.get("Fallback") == "True"
+
+    wait_until(fallen_back, timeout=PATIENCE, what="KEDA falls back", interval=1)
+
+
+def test_a_canary_takes_over_with_as_many_pods_as_keda_had_made(keda, a_scaled, record):
+    with a_scaled("rolled", {"engine": "KEDA", **IN_FLIGHT, "scaleDownDelaySeconds": 600}) as play:
+        play.until_decided_by("KEDA", "Chosen")
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        play.change(**LOADED, MARKER="second")
+        play.until_phase("Succeeded")
+        play.until_gone(play.old)
+        assert play.fewest_asked_together() >= MOST
+    require_unnoticed(play, record)
+    assert play.last.status["servingRevision"] == play.new
+
+
 def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_scaled, record):
     with a_scaled("bereft", {"engine": "KEDA", **IN_FLIGHT}) as play:
         play.until_decided_by("KEDA", "Chosen")
@@ -248,8 +302,7 @@ def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_
         devcluster("remove-keda", "--name", cluster.name)
         play.until_decided_by("Operator", "KEDAMissing", "False")
         play.traffic.wait_for_answers(10 * MUCH)
-        states = play.numbers.of(play.deployment)[before:]
-        assert {one.server["spec"]["replicas"] for one in states} <= {MOST}
+        assert play.asked_since(before) <= {MOST}
         play.traffic.rate = LITTLE
         play.until_pods(1)
     require_unnoticed(play, record)

@@ -11,7 +11,7 @@ Stalled        only present when so: what the spec asks for was rolled back, and
 ExperimentsRunning  only present where the spec has some: whether all of their requests go to their
                revisions
 Scaling        only present where the spec has autoscaling: whether all that it asks for is looked
-               at, by whom, and how many pods that makes
+               at, by whom, how many pods that makes, and what keeps the HPA or KEDA from it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +32,7 @@ from modelserver_operator.apis.status import (
 from modelserver_operator.plan.values import ResolutionState
 from modelserver_operator.rollout.effects import is_going_on
 from modelserver_operator.status.artifact import progress_in_words
+from modelserver_operator.status.autoscalers import complaint_of
 from modelserver_operator.status.diagnosis.codes import OF_OBJECTS
 from modelserver_operator.status.explained import Explained
 from modelserver_operator.status.situation import Situation
@@ -71,6 +72,10 @@ class Reason(Explained):
     COMPLETE = "Complete", "Everything is as the spec asks."
     RUNNING = "Running", "The requests of every experiment go to its revision."
     WAITING = "Waiting", "The requests of an experiment go to the stable revision as yet."
+    AUTOSCALER_FAILING = (
+        "AutoscalerFailing",
+        "The HPA or KEDA cannot measure or cannot scale; the pods stay as they are.",
+    )
     RESOLVED = "Resolved", "It is known exactly which files are served."
 
 
@@ -355,12 +360,13 @@ def _scaling(report: Report) -> Iterator[Statement]:
         return
     wanted = f"{scaling.engine} decides: {counted(scaling.desired, 'pod')} wanted"
     why = f"{wanted} ({scaling.reason})" if scaling.reason else wanted
-    message = sentences(
-        choice.problem or choice.message, why, report.situation.plan.scaling_message
-    )
-    status = FALSE if choice.problem else TRUE
+    complaint = complaint_of(report.situation)
+    under_way = report.situation.plan.scaling_message
+    message = sentences(choice.problem or choice.message, complaint, why, under_way)
+    reason = Reason.AUTOSCALER_FAILING if complaint and not choice.problem else choice.reason
+    status = FALSE if choice.problem or complaint else TRUE
     kind = ConditionType.SCALING
-    yield Statement(type=kind, status=status, reason=choice.reason, message=message)
+    yield Statement(type=kind, status=status, reason=reason, message=message)
 
 
 def replicas_in_words(situation: Situation) -> str:
