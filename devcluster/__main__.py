@@ -13,7 +13,7 @@ from devcluster.engine import stop_abandoned_engine
 from devcluster.envoy_gateway import GATEWAY_CLASS, install_gateway
 from devcluster.errors import ClusterStateError, DevclusterError
 from devcluster.extension import Extension
-from devcluster.image_build import Part, Variant, build_images, image_specs
+from devcluster.image_build import USUAL_PARTS, Part, Variant, build_images, image_specs
 from devcluster.image_load import Target, load_images
 from devcluster.keda import KEDA
 from devcluster.metrics_server import METRICS_SERVER
@@ -190,7 +190,11 @@ def _add_images(commands: _Commands) -> None:
         "hash of all that goes in: what has not changed is not built again.",
     )
     images.add_argument(
-        "parts", nargs="*", type=Part, metavar="PART", help="operator, runtime (default: both)"
+        "parts",
+        nargs="*",
+        type=Part,
+        metavar="PART",
+        help="operator, runtime (default: both), gateway",
     )
     images.add_argument("--print", action="store_true", help="only print the names, build nothing")
     images.add_argument("--variant", type=Variant, choices=list(Variant), default=Variant.CPU)
@@ -308,7 +312,7 @@ def _remove_extension(options: argparse.Namespace) -> int:
 
 def _images(options: argparse.Namespace) -> int:
     specs = image_specs(
-        options.parts or tuple(Part), variant=options.variant, torch_index=options.torch_index
+        options.parts or USUAL_PARTS, variant=options.variant, torch_index=options.torch_index
     )
     names = [spec.name() for spec in specs] if options.print else build_images(specs)
     print("\n".join(names))

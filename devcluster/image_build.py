@@ -24,10 +24,20 @@ _OLDER_KEPT = 2  # somebody may be about to load them
 
 
 class Part(StrEnum):
-    """The two images of the project."""
+    """The images of the project."""
 
     OPERATOR = "operator"
     RUNTIME = "runtime"
+    GATEWAY = "gateway"  # the runtime's code, without the libraries that serve models
+
+    @property
+    def code(self) -> "Part":
+        """The part whose code is in the image."""
+        return Part.RUNTIME if self is Part.GATEWAY else self
+
+
+# The gateway runs in the runtime's image as well; its own one is for those who ship it.
+USUAL_PARTS = (Part.OPERATOR, Part.RUNTIME)
 
 
 class Variant(StrEnum):
@@ -54,7 +64,7 @@ class ImageSpec:
 
     @property
     def arguments(self) -> dict[str, str]:
-        if self.part is Part.OPERATOR:
+        if self.part is not Part.RUNTIME:
             return {}
         return {"VARIANT": self.variant, "TORCH_INDEX_URL": self.torch_index}
 
@@ -64,7 +74,7 @@ class ImageSpec:
 
     def inputs(self) -> list[Path]:
         """The files that the Dockerfile copies, relative to the checkout."""
-        code = source_files(REPOSITORY / f"{self.part}/modelserver_{self.part}")
+        code = source_files(REPOSITORY / f"{self.part.code}/modelserver_{self.part.code}")
         lock = f"requirements/{self.part}.lock"
         named = [Path(name) for name in (self.dockerfile, "LICENSE", lock)]
         return named + [path.relative_to(REPOSITORY) for path in code]
@@ -108,7 +118,7 @@ def stage(spec: ImageSpec, context: Path) -> StagedImage:
 
 
 def image_specs(
-    parts: Sequence[Part] = tuple(Part),
+    parts: Sequence[Part] = USUAL_PARTS,
     *,
     variant: Variant = Variant.CPU,
     torch_index: str = "",

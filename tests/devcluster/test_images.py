@@ -175,3 +175,23 @@ def test_variants_of_the_runtime_have_names_of_their_own(tmp_path):
     ]
     files = [(tmp_path / "file").relative_to(tmp_path)]
     assert len({content_hash(tmp_path, files, each) for each in arguments}) == 3
+
+
+def test_the_gateway_s_image_is_the_runtime_s_code_with_fewer_libraries():
+    spec = ImageSpec(part=Part.GATEWAY)
+    inputs = {str(path) for path in spec.inputs()}
+    assert {"Dockerfile.gateway", "LICENSE", "requirements/gateway.lock"} <= inputs
+    assert "runtime/modelserver_runtime/gateway/front/door.py" in inputs
+    assert spec.repository.endswith("-gateway")
+    assert spec.arguments == {}
+
+
+def test_the_gateway_s_image_has_what_the_runtime_has_of_its_libraries_and_no_model():
+    def pinned(part):
+        lines = (image_build.REPOSITORY / f"requirements/{part}.lock").read_text().splitlines()
+        return {line.split(" ")[0] for line in lines if "==" in line and not line.startswith(" ")}
+
+    slim, whole = pinned("gateway"), pinned("runtime")
+    assert slim < whole
+    names = {line.partition("==")[0] for line in slim}
+    assert not names & {"torch", "transformers", "fastapi", "numpy", "tokenizers"}
