@@ -106,6 +106,8 @@ def _without_pace(end: Manifest) -> Manifest:
     for condition in status.get("conditions", []):
         if condition["type"] == "Scaling":
             condition["message"] = ""
+            if condition["reason"] == "AutoscalerFailing":  # once the HPA has looked for numbers
+                condition |= {"status": "True", "reason": "Chosen"}
     return end
 
 
