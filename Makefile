@@ -21,7 +21,7 @@ demo: .venv/.demo ## Kubernetes up, images, operator, a model; ask it a question
 demo-down: .venv/.demo ## take all of it away again
 	@$(PY) -m devcluster.demo down
 
-test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts, gitops, dataplane and scaling have targets of their own)
+test: .venv/.dev check ## check, then the tests on real Kubernetes API servers and nodes (rollouts, gitops, dataplane, scaling and zero have targets of their own)
 	@$(MAKE) --no-print-directory slow
 	@$(MAKE) --no-print-directory -j2 api e2e
 	@$(MAKE) --no-print-directory fuzz
@@ -63,12 +63,15 @@ dataplane: .venv/.dev ## rollouts through a real Envoy Gateway (compiled the fir
 	$(PY) -m devcluster build envoy-gateway >/dev/null
 	$(PY) -m pytest tests/e2e -m dataplane
 
+zero: .venv/.dev ## servers that sleep and are woken through the gateway, on a real Kubernetes with a node
+	$(PY) -m pytest tests/e2e -m zero
+
 scaling: .venv/.dev ## autoscaling by a real metrics-server, KEDA (both compiled the first time) and Prometheus, on a real Kubernetes with a node
 	$(PY) -m devcluster build metrics-server keda >/dev/null
 	$(PY) -m pytest tests/e2e -m scaling
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	@$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane and not scaling" --durations=15
+	@$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane and not scaling and not zero" --durations=15
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
@@ -86,6 +89,6 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 	requirements/compile
 
 bench: .venv/.dev ## every benchmark (long); results in bench/results
-	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
+	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.gateway && $(PY) -m bench.prefix_affinity && $(PY) -m bench.coldstart && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
 
-.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane scaling e2e fuzz crds reference images locks bench
+.PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane scaling zero e2e fuzz crds reference images locks bench

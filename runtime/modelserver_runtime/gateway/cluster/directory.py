@@ -27,11 +27,11 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBounds:
-    """How many requests, how many bytes of them, and how long."""
+    """How many requests, how many bytes of them, and how long: as a ModelServer has by default."""
 
-    max_requests: int = 200
+    max_requests: int = 1000
     max_bytes: int = 64 << 20
-    max_seconds: float = 180.0
+    max_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

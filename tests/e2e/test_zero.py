@@ -1,0 +1,275 @@
+"""A model that sleeps and is woken, by real requests through a real gateway: none is lost."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from devcluster.demo import install
+from devcluster.demo.clusters import devcluster
+from modelserver_runtime.access.making import make_key
+from modelserver_runtime.access.record import Grants, document_of
+from support.marked_traffic import marked_traffic
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.zero, pytest.mark.timeout(1800)]
+
+PATIENCE = 480  # seconds of any one thing; this machine may be busy
+IDLE_SECONDS = 10
+SLEEPY = {"minReplicas": 0, "maxReplicas": 2, "zero": {"idleSeconds": IDLE_SECONDS}}
+KEYS = "modelserver-gateway-keys"
+
+
+# -- stage -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def key():
+    made, record = make_key(Grants(), name="e2e", created=datetime.now(UTC))
+    return made, json.dumps(document_of(record))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gateway(cluster, kubectl, operator, key):
+    """Two pods of its own image, with one key."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": KEYS, "namespace": install.NAMESPACE},
+        "stringData": {"e2e": key[1]},
+    }
+    kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
+    image = devcluster("images", "gateway", capture=True).split()[-1]
+    devcluster("load-image", "--name", cluster.name, image)
+    install.install_gateway(kubectl, image=image)
+    service = kubectl.get("-n", install.NAMESPACE, "service", install.GATEWAY)
+    yield f"http://{service['spec']['clusterIP']}"
+    kubectl.run("delete", "--ignore-not-found", "-k", str(install.ROOT / "manifests" / "gateway"))
+
+
+class Sleeper:
+    """A ModelServer of the stand-in that sleeps when nobody asks."""
+
+    def __init__(self, servers, name):
+        self.servers, self.name = servers, name
+
+    @property
+    def url(self):
+        return f"{self.servers.url(self.name)}/v1/chat/completions"
+
+    @property
+    def status(self):
+        return (self.servers.get("modelserver", self.name) or {}).get("status", {})
+
+    @property
+    def phase(self):
+        return self.status.get("scaling", {}).get("zero", {}).get("phase")
+
+    def pods(self):
+        found = self.servers.get("pods", "-l", f"modelserver.dev/server={self.name}")
+        return [pod["metadata"]["name"] for pod in found["items"]]
+
+    def until_phase(self, *phases):
+        what = f"{self.name} {' or '.join(phases)}"
+        wait_until(lambda: self.phase in phases, timeout=PATIENCE, what=what, interval=0.3)
+
+    def until_asleep(self):
+        self.until_phase("Cold")
+        wait_until(lambda: not self.pods(), timeout=PATIENCE, what=f"no pods of {self.name}")
+
+    def ask(self, mark, url="", **headers):
+        """(status, headers, text); 0 where no answer came."""
+        body = {"model": self.name, "messages": [{"role": "user", "content": mark}]}
+        headers = {"x-request-id": mark, **headers}
+        try:
+            answer = httpx.post(url or self.url, json=body, headers=headers, timeout=PATIENCE)
+        except httpx.HTTPError as failure:
+            return 0, {}, repr(failure)
+        return answer.status_code, answer.headers, answer.text
+
+    def ask_many(self, pool, count, word):
+        return {
+            f"{word}-{number}": pool.submit(self.ask, f"{word}-{number}") for number in range(count)
+        }
+
+
+@pytest.fixture
+def sleeper(module_servers, marked):
+    made = []
+
+    def make(name):
+        spec = {field: value for field, value in marked.items() if field != "replicas"}
+        module_servers.apply(name, spec | {"autoscaling": SLEEPY})
+        made.append(name)
+        module_servers.wait_ready(name, timeout=PATIENCE)
+        return Sleeper(module_servers, name)
+
+    yield make
+    for name in made:
+        module_servers.delete(name)
+
+
+def require_all_answered(asked):
+    """Each by its own answer."""
+    for mark, future in asked.items():
+        status, headers, text = future.result()
+        assert status == 200, f"{mark}: {status} {text}"
+        assert headers["x-request-id"] == mark
+
+
+@contextmanager
+def many(count):
+    with ThreadPoolExecutor(count) as pool:
+        yield pool
+
+
+# -- there and back --------------------------------------------------------------------------------
+
+
+def test_a_model_sleeps_wakes_and_sleeps_again_and_every_request_is_answered(sleeper, record):
+    sleepy = sleeper("sleepy")
+    sleepy.until_asleep()
+    began = time.monotonic()
+    with marked_traffic(sleepy.url, sleepy.name, 50) as traffic:
+        traffic.rate = 5
+        traffic.wait_for_answers(1, timeout=PATIENCE)
+        record("zero_first_answer_seconds", round(time.monotonic() - began, 2))
+        sleepy.until_phase("Warm")
+        traffic.wait_for_answers(25, timeout=PATIENCE)
+    sleepy.until_asleep()
+    assert traffic.failures() == []
+    assert traffic.mistaken() == []
+    assert traffic.lost() == set()
+
+
+def test_requests_at_the_moment_when_it_falls_asleep_are_answered(sleeper):
+    """Each comes when it may be about to go: some before, some within, some after."""
+    sleepy = sleeper("drowsy")
+    phases = set()
+    for number in range(4):
+        if number:
+            sleepy.until_phase("Standby", "Cold")
+        phases.add(sleepy.phase)
+        status, headers, text = sleepy.ask(f"edge-{number}")
+        assert status == 200, text
+        assert headers["x-request-id"] == f"edge-{number}"
+    assert phases & {"Standby", "Cold"}
+
+
+def test_two_hundred_requests_at_once_at_a_cold_model_are_all_answered(sleeper, record):
+    sleepy = sleeper("burst")
+    sleepy.until_asleep()
+    began = time.monotonic()
+    with many(200) as pool:
+        require_all_answered(sleepy.ask_many(pool, 200, "burst"))
+    record("zero_burst_seconds", round(time.monotonic() - began, 2))
+    assert sleepy.status["scaling"]["zero"]["reason"] in {"Request", "Ready"}
+
+
+# -- when something is not there -------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaled_operator(kubectl, operator):
+    def scale(replicas):
+        arguments = ("scale", "deployment/modelserver-operator", f"--replicas={replicas}")
+        kubectl.run("-n", operator, *arguments)
+        kubectl.run(
+            "-n", operator, "rollout", "status", "deployment/modelserver-operator", "--timeout=300s"
+        )
+
+    yield scale
+    scale(2)
+
+
+def test_a_request_wakes_the_model_while_no_operator_runs(sleeper, scaled_operator):
+    sleepy = sleeper("alone")
+    sleepy.until_asleep()
+    scaled_operator(0)
+    with many(20) as pool:
+        require_all_answered(sleepy.ask_many(pool, 20, "alone"))
+    assert len(sleepy.pods()) == 1
+    scaled_operator(2)
+    sleepy.until_phase("Warm", "Standby")  # it learns what has happened
+    sleepy.until_asleep()
+
+
+@pytest.fixture
+def node(kubectl):
+    """On which new pods may be kept from starting."""
+    [node] = kubectl.get("nodes")["items"]
+    name = node["metadata"]["name"]
+    yield name
+    kubectl.run("uncordon", name)
+
+
+def held_by(kubectl, server):
+    """Requests that each gateway's pod holds for a server."""
+    pods = kubectl.get(
+        "-n", install.NAMESPACE, "pods", "-l", f"app.kubernetes.io/name={install.GATEWAY}"
+    )
+    found = {}
+    for pod in pods["items"]:
+        if pod["metadata"].get("deletionTimestamp") or not pod["status"].get("podIP"):
+            continue
+        text = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", timeout=30).text
+        found[pod["metadata"]["name"]] = sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith("modelserver_gateway_held_requests{")
+            and f'server="{server}"' in line
+        )
+    return found
+
+
+def test_when_a_gateway_is_killed_its_clients_try_again_and_others_notice_nothing(
+    kubectl, sleeper, node
+):
+    sleepy = sleeper("killed")
+    sleepy.until_asleep()
+    kubectl.run("cordon", node)  # so that they are held for as long as the test wants
+    with many(40) as pool:
+        asked = sleepy.ask_many(pool, 40, "killed")
+        wait_until(
+            lambda: sum(held_by(kubectl, sleepy.name).values()) == 40,
+            timeout=PATIENCE,
+            what="40 requests are held",
+        )
+        held = held_by(kubectl, sleepy.name)
+        victim = max(held, key=held.get)
+        assert held[victim] > 0
+        arguments = ("delete", "pod", victim, "--force", "--grace-period=0")
+        kubectl.run("-n", install.NAMESPACE, *arguments)
+        kubectl.run("uncordon", node)
+        outcomes = {mark: future.result() for mark, future in asked.items()}
+    broken = [mark for mark, (status, *_) in outcomes.items() if status == 0]
+    assert len(broken) <= held[victim]
+    assert {status for status, *_ in outcomes.values()} <= {0, 200, 503}
+    others = [mark for mark, (status, *_) in outcomes.items() if status == 200]
+    assert len(others) >= 40 - held[victim]
+    for mark in outcomes.keys() - set(others):
+        status, _, text = sleepy.ask(f"{mark}-again")
+        assert status == 200, text
+
+
+# -- the door --------------------------------------------------------------------------------------
+
+
+def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, key):
+    sleepy = sleeper("locked")
+    sleepy.until_asleep()
+    door = f"{gateway}/v1/chat/completions"
+    for wrong in ({}, {"authorization": "Bearer hf_" + "z" * 43}):
+        status, _, text = sleepy.ask("wrong", door, **wrong)
+        assert status == 401, text
+    assert not sleepy.pods()
+    assert sleepy.phase == "Cold"
+    status, headers, text = sleepy.ask("right", door, authorization=f"Bearer {key[0]}")
+    assert status == 200, text
+    assert headers["x-model-state"] in {"cold", "scheduling"}
+    assert headers["x-content-type-options"] == "nosniff"
+    assert int(headers["x-ratelimit-limit-requests"]) in {50, 100}  # its part, once it is known
