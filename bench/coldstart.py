@@ -131,10 +131,10 @@ def cold_start(servers: Servers, pods: Watch) -> dict[str, Any]:
 
 
 def seconds_of(asked: Asked, moments: Mapping[str, float]) -> dict[str, Any]:
-    """Between what followed each other; a look that came late ends no part before it began."""
+    """Between what followed each other: a look that came late ends its part with the next one."""
     at = [asked.began]
     for part in PARTS:
-        at.append(max(at[-1], moments[part]))
+        at.append(min(max(at[-1], moments[part]), asked.first_token))
     parts = {
         f"{part}_seconds": round(end - begin, 3)
         for part, (begin, end) in zip(PARTS, pairwise(at), strict=True)
