@@ -1,7 +1,6 @@
 """The gateway of a cluster as a process: what it says without an API, with one, and at its end."""
 
 import asyncio
-import json
 import re
 import signal
 import socket
@@ -9,6 +8,7 @@ import socket
 import httpx
 import pytest
 
+from support.played_api import PlayedApi, has
 from support.runtime_process import runtime_process
 from support.web import Upstream, serving, until
 
@@ -22,26 +22,6 @@ def free_port():
         return made.getsockname()[1]
 
 
-class Api:
-    """An API server with what a test puts there; its watches stay open and silent."""
-
-    def __init__(self):
-        self.status = 200
-        self.lists = {"modelservers": [], "endpointslices": []}
-
-    async def __call__(self, scope, receive, send):
-        kind = scope["path"].rpartition("/")[2]
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        if self.status == 200 and b"watch=true" in scope["query_string"]:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            return
-        document = {"metadata": {"resourceVersion": "7"}, "message": "modelservers is forbidden"}
-        body = json.dumps(document | {"items": self.lists[kind]}).encode()
-        await send({"type": "http.response.body", "body": body})
-
-
 @pytest.fixture
 async def pod():
     upstream = Upstream("pod")
@@ -52,28 +32,10 @@ async def pod():
 
 @pytest.fixture
 async def api():
-    made = Api()
+    made = PlayedApi()
     async with serving(made) as url:
         made.url = url
         yield made
-
-
-def has(api, pod, holder_port):
-    metadata = {"namespace": "models", "name": "chat"}
-    labels = {
-        "modelserver.dev/server": "chat",
-        "kubernetes.io/service-name": "chat",
-        "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
-    }
-    status = {"servingRevision": "abc", "scaling": {"holderPort": holder_port}}
-    api.lists["modelservers"] = [{"metadata": metadata, "spec": {}, "status": status}]
-    api.lists["endpointslices"] = [
-        {
-            "metadata": metadata | {"labels": labels},
-            "ports": [{"name": "http", "port": pod.port}],
-            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-        }
-    ]
 
 
 async def test_it_says_what_it_lacks_then_serves_and_ends_when_told(api, pod):
