@@ -68,13 +68,14 @@ def main() -> int:
 
 @contextmanager
 def staged() -> Iterator[Servers]:
-    """The server is ready, and has been asked once."""
+    """The server is ready. In a cluster that stays up, so does the trained model."""
     with borrowed_cluster(CLUSTER) as cluster:
         kubectl = cluster.up()
         images = cluster.images()
         install.install(kubectl, operator_image=images.operator, runtime_image=images.runtime)
         install.install_gateway(kubectl, image=images.runtime)
-        fresh_namespace(kubectl, NAMESPACE)
+        if not model.is_trained(kubectl, NAMESPACE):
+            fresh_namespace(kubectl, NAMESPACE)
         model.train_in_cluster(kubectl, NAMESPACE, images.runtime)
         servers = Servers(kubectl, NAMESPACE)
         spec = yaml.safe_load(model.example("quickstart.yaml"))["spec"]
@@ -82,7 +83,6 @@ def staged() -> Iterator[Servers]:
         servers.wait_ready(NAME, timeout=_PATIENCE)
         yield servers
         servers.delete(NAME)
-        kubectl.run("delete", "namespace", NAMESPACE, "--wait")
 
 
 # -- one round -----------------------------------------------------------------------------------
