@@ -20,11 +20,12 @@ from support.waiting import wait_until
 pytestmark = [pytest.mark.scaling, pytest.mark.timeout(1800)]
 
 MOST = 4
-MUCH, LITTLE = 25, 1  # requests a second
-# Of MUCH, ten are in flight, and they take five times the cpu that a pod requests.
-LOADED = {"ANSWER_MILLISECONDS": "400", "CPU_MILLISECONDS": "10"}
+# Requests a second. Half of MUCH is enough for all pods, where the machine has no time for more.
+MUCH, LITTLE = 10, 0.5
+# Of MUCH, twenty are in flight, and they take eight times the cpu that a pod requests.
+LOADED = {"ANSWER_MILLISECONDS": "2000", "CPU_MILLISECONDS": "40"}
 RESOURCES = {"requests": {"cpu": "50m", "memory": "64Mi"}}
-IN_FLIGHT = {"metrics": [{"name": "inflight", "target": 2}]}
+IN_FLIGHT = {"metrics": [{"name": "inflight", "target": 3}]}
 BY_CPU = {"metrics": [{"name": "cpu", "target": 100}]}
 # Prometheus sees what clients get, whatever the pods say of themselves.
 BY_QUERY = 'sum(rate(modelserver_requests_total{{pod=~"{name}-.+",job="modelservers"}}[15s]))'
@@ -108,21 +109,24 @@ class Scaled(Play):
 
     def until_decided_by(self, engine, reason, status="True"):
         def decided(one):
-            conditions = {c["type"]: c for c in one.status.get("conditions", ())}
-            found = conditions.get("Scaling", {})
             decides = one.status.get("scaling", {}).get("engine")
-            return one.is_current and (decides, found.get("reason"), found.get("status")) == (
-                engine,
-                reason,
-                status,
-            )
+            told = condition(one)
+            found = (decides, told.get("reason"), told.get("status"))
+            return one.is_current and found == (engine, reason, status)
 
         self.until(decided, f"{engine} decides, {reason}")
-        conditions = {c["type"]: c for c in self.last.status["conditions"]}
-        return conditions["Scaling"]["message"]
+        return says(self.last)
 
     def there(self, kind):
         return self.servers.get(kind, self.deployment) is not None
+
+
+def condition(seen):
+    return next((c for c in seen.status.get("conditions", ()) if c["type"] == "Scaling"), {})
+
+
+def says(seen):
+    return condition(seen).get("message", "")
 
 
 @pytest.fixture
@@ -138,6 +142,7 @@ def a_scaled(module_servers, watch, numbers, marked):
         with play.on_stage(CANARY):
             play.traffic.rate = LITTLE
             yield play
+            play.traffic.rate = MUCH  # so that the last answers that are waited for come soon
 
     return make
 
@@ -195,7 +200,7 @@ def test_the_hpa_scales_by_cpu_and_loses_no_request(metrics_server, a_scaled, re
 
 def test_keda_scales_by_prometheus_and_loses_no_request(keda, a_scaled, record):
     """By the query that the operator writes, and by one that the user gives."""
-    query = {"name": "asked", "query": BY_QUERY.format(name="by-query"), "target": "6"}
+    query = {"name": "asked", "query": BY_QUERY.format(name="by-query"), "target": "1"}
     with a_scaled("by-query", {**IN_FLIGHT, "queries": [query]}) as play:
         play.until_decided_by("KEDA", "Found")
         require_four_and_back(play)
@@ -223,11 +228,12 @@ def test_no_pod_goes_because_somebody_else_decides(keda, metrics_server, a_scale
             play.scale_by(limited(by[engine]))
             play.until_decided_by(engine, "Chosen")
             until_only(play, engine)
-        for engine in ("HPA", "KEDA"):
+        for engine in ("HPA", "KEDA", "nobody"):
             play.scale_by(None, replicas=MOST)
             until_only(play, "nobody")
-            play.scale_by(limited(by[engine]), replicas=1)
-            until_only(play, engine)
+            if engine in by:
+                play.scale_by(limited(by[engine]), replicas=1)
+                until_only(play, engine)
         assert play.asked_since(before) <= {MOST}
     require_unnoticed(play, record)
 
@@ -253,9 +259,13 @@ def has_reckoned(hpa):
     ]
 
 
+def until_looked_at(play):
+    """Longer than an HPA waits between two looks, and than it waits before pods may go."""
+    play.traffic.wait_for_answers(int(60 * LITTLE), timeout=PATIENCE)
+
+
 def test_keda_takes_no_pod_while_prometheus_is_down(keda, prometheus, a_scaled, record):
-    at_once = {"scaleDownDelaySeconds": 0}
-    with a_scaled("unseen", {"engine": "KEDA", **IN_FLIGHT, **at_once}) as play:
+    with a_scaled("unseen", {"engine": "KEDA", **IN_FLIGHT}) as play:
         play.until_decided_by("KEDA", "Chosen")
         play.traffic.rate = MUCH
         play.until_pods(MOST)
@@ -263,21 +273,43 @@ def test_keda_takes_no_pod_while_prometheus_is_down(keda, prometheus, a_scaled, 
         prometheus.kill()
         play.traffic.rate = LITTLE
         try:
-            until_fallen_back(play)
-            play.traffic.wait_for_answers(20 * LITTLE)  # longer than an HPA waits for a look
+            play.until(lambda one: "cannot measure metric-inflight" in says(one), "what KEDA lacks")
+            until_looked_at(play)
             assert play.asked_since(before) <= {MOST}
         finally:
             prometheus.start()
         play.until_pods(1)
+        play.until_decided_by("KEDA", "Chosen")
     require_unnoticed(play, record)
 
 
-def until_fallen_back(play):
-    def fallen_back():
-        conditions = play.servers.get("scaledobject", play.deployment)["status"]["conditions"]
-        return {one["type"]: one["status"] for one in conditions}.get("Fallback") == "True"
+@pytest.fixture
+def measuring(kubectl, metrics_server):
+    """Whether metrics-server runs."""
 
-    wait_until(fallen_back, timeout=PATIENCE, what="KEDA falls back", interval=1)
+    def measuring(is_wanted):
+        scale = ("scale", "deployment/metrics-server", f"--replicas={int(is_wanted)}")
+        kubectl.run("-n", "kube-system", *scale)
+
+    yield measuring
+    measuring(is_wanted=True)
+
+
+def test_the_hpa_takes_no_pod_while_metrics_server_is_down(measuring, a_scaled, record):
+    with a_scaled("unmeasured", {"engine": "HPA", **BY_CPU}) as play:
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        before = len(play.numbers.of(play.deployment))
+        measuring(is_wanted=False)
+        message = play.until_decided_by("HPA", "AutoscalerFailing", "False")
+        assert "The HPA says" in message
+        play.traffic.rate = LITTLE
+        until_looked_at(play)
+        assert play.asked_since(before) <= {MOST}
+        measuring(is_wanted=True)
+        play.until_pods(1)
+        play.until_decided_by("HPA", "Chosen")
+    require_unnoticed(play, record)
 
 
 def test_a_canary_takes_over_with_as_many_pods_as_keda_had_made(keda, a_scaled, record):
@@ -301,7 +333,7 @@ def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_
         before = len(play.numbers.of(play.deployment))
         devcluster("remove-keda", "--name", cluster.name)
         play.until_decided_by("Operator", "KEDAMissing", "False")
-        play.traffic.wait_for_answers(10 * MUCH)
+        play.traffic.wait_for_answers(10 * MUCH, timeout=PATIENCE)
         assert play.asked_since(before) <= {MOST}
         play.traffic.rate = LITTLE
         play.until_pods(1)
