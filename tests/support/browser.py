@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,30 +133,37 @@ class Tab:
                 self.problems.append(entry["text"])
 
 
-@contextlib.asynccontextmanager
-async def browser(folder: Path) -> AsyncIterator[Tab]:
-    process = await asyncio.to_thread(_start, folder)
-    try:
-        port = await asyncio.to_thread(_port, folder / "profile" / "DevToolsActivePort")
-        async with connect(await _address(port), max_size=None) as connection:
-            tab = Tab(connection)
-            listening = asyncio.create_task(tab.listen())
-            for domain in ("Page", "Runtime", "Log"):
-                await tab.call(f"{domain}.enable")
-            yield tab
-            listening.cancel()
-    finally:
-        process.kill()
-        await asyncio.to_thread(process.wait, 30)
-
-
-def _start(folder: Path) -> "subprocess.Popen[bytes]":
+@contextlib.contextmanager
+def chromium(folder: Path) -> Iterator[int]:
+    """The port on which it takes orders."""
     with (folder / "browser.log").open("wb") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [_program(), *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
             stdout=log,
             stderr=log,
         )
+    try:
+        yield _port(folder / "profile" / "DevToolsActivePort")
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+@contextlib.asynccontextmanager
+async def new_tab(port: int) -> AsyncIterator[Tab]:
+    """With a memory of its own."""
+    async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_SECONDS) as client:
+        made = (await client.put(f"http://127.0.0.1:{port}/json/new?about:blank")).json()
+    async with connect(made["webSocketDebuggerUrl"], max_size=None) as connection:
+        tab = Tab(connection)
+        listening = asyncio.create_task(tab.listen())
+        for domain in ("Page", "Runtime", "Log"):
+            await tab.call(f"{domain}.enable")
+        # Otherwise the one that was made before has the keyboard.
+        await tab.call("Page.bringToFront")
+        yield tab
+        await tab.call("Page.close")
+        listening.cancel()
 
 
 def _port(path: Path) -> int:
@@ -167,10 +174,3 @@ def _port(path: Path) -> int:
         interval=0.05,
     )
     return int(path.read_text().split()[0])
-
-
-async def _address(port: int) -> str:
-    """Of its first tab."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        tabs = (await client.get(f"http://127.0.0.1:{port}/json/list")).json()
-    return next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")

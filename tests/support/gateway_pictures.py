@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from modelserver_runtime.gateway.cluster import Address
-from support.browser import Tab, browser
+from support.browser import Tab, chromium, new_tab
 from support.gateway_page import PageWorld, page_world, played_servers
 from support.web import Asked, Upstream, chat_events, serving
 
@@ -78,11 +78,11 @@ async def draw_all(tab: Tab, url: str) -> None:
             await draw(tab, f"{name}-{theme}")
 
 
-async def main() -> None:
+async def main(browser: int) -> None:
     async with (
         serving(Upstream("pod", answer)) as pod_url,
         page_world() as (world, url),
-        browser(Path(tempfile.mkdtemp())) as tab,
+        new_tab(browser) as tab,
     ):
         host, _, port = pod_url.removeprefix("http://").rpartition(":")
         play(world, Address(host, int(port)))
@@ -91,4 +91,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory() as folder, chromium(Path(folder)) as port:
+        asyncio.run(main(port))
