@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,6 +72,52 @@ def test_a_killed_model_pod_comes_back(module_servers, server, traffic):
     module_servers.wait_ready(server)
     traffic.wait_for_answers(20)
     assert traffic.failures == []
+
+
+def test_a_node_that_is_drained_takes_one_pod_after_the_other(
+    module_servers, kubectl, server, traffic
+):
+    """There is one node: while it is closed the second pod stays, as its budget says."""
+    before = names_of_pods(module_servers, server)
+    (node,) = json.loads(kubectl.run("get", "nodes", "-o", "json"))["items"]
+    name = node["metadata"]["name"]
+    with ThreadPoolExecutor(1) as pool:
+        draining = pool.submit(drain, kubectl, name, server)
+        try:
+            wait_until(
+                lambda: any(is_waiting(pod) for pod in pods_of(module_servers, server)),
+                timeout=180, what="a new pod that has no node",
+            )  # fmt: skip
+            traffic.wait_for_answers(20)
+            assert traffic.failures == []
+            assert len(before & names_of_pods(module_servers, server)) == 1
+        finally:
+            kubectl.run("uncordon", name)
+        draining.result()
+    module_servers.wait_ready(server)
+    assert not before & names_of_pods(module_servers, server)
+    traffic.wait_for_answers(20)
+    assert traffic.failures == []
+
+
+def drain(kubectl, node, server):
+    """Evicts, and asks again while a budget refuses."""
+    selector = f"--pod-selector=modelserver.dev/server={server}"
+    kubectl.run("drain", node, selector, "--delete-emptydir-data", "--timeout=300s")
+
+
+def pods_of(servers, server):
+    """Those that do not end."""
+    found = servers.get("pods", "-l", f"modelserver.dev/server={server}")["items"]
+    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+def names_of_pods(servers, server):
+    return {pod["metadata"]["name"] for pod in pods_of(servers, server)}
+
+
+def is_waiting(pod):
+    return not pod["spec"].get("nodeName")
 
 
 @pytest.mark.parametrize(

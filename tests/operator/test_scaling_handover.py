@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelserver_operator.apis.autoscaling import ScalingEngine
 from modelserver_operator.scaling.handover import (
     GATEWAY_MANAGER,
+    HANDOVER_MANAGER,
     MAIN_MANAGER,
     Ownership,
     Step,
@@ -126,15 +127,18 @@ def test_a_number_that_somebody_has_written_is_carried_out_at_once():
 
 
 @pytest.mark.parametrize(
-    ("spec", "owner", "wanted"),
+    ("spec", "owner", "subresource", "wanted"),
     [
-        ({"replicas": 4}, "kubectl", True),
-        ({"replicas": 4}, MAIN_MANAGER, False),
-        ({}, "kubectl", False),
+        ({"replicas": 4}, "kube-controller-manager", "scale", True),
+        ({"replicas": 4}, HANDOVER_MANAGER, "", True),
+        ({"replicas": 4}, "kubectl-replace", "", False),
+        ({"replicas": 4}, MAIN_MANAGER, "", False),
+        ({}, "kube-controller-manager", "scale", False),
     ],
 )
-def test_the_same_number_by_somebody_else_is_written_again(spec, owner, wanted):
-    entry = {"manager": owner, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+def test_the_same_number_by_an_autoscaler_is_written_again(spec, owner, subresource, wanted):
+    fields = {"f:spec": {"f:replicas": {}}}
+    entry = {"manager": owner, "subresource": subresource, "fieldsV1": fields}
     observed = {"metadata": {"managedFields": [entry]}, "spec": {"replicas": 4}}
     assert is_unowned({"spec": spec}, observed) is wanted
 

@@ -43,7 +43,11 @@ class FieldOwners:
 
     def written_into(self, deployment: Manifest) -> Manifest:
         entries = [
-            {"manager": one, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+            {
+                "manager": one,
+                "fieldsV1": {"f:spec": {"f:replicas": {}}},
+                **({} if one in {WRITER, SHARER} else {"subresource": "scale"}),
+            }
             for one in sorted(self.managers)
         ]
         metadata = deployment["metadata"] | {"managedFields": entries}

@@ -98,17 +98,17 @@ class Handover:
 
 
 def ownership_of(deployment: Manifest) -> Ownership:
-    fields = deployment["metadata"].get("managedFields", [])
     return Ownership(
         replicas=int(deployment["spec"].get("replicas", 1)),  # the API's default
-        owners=frozenset(_owners(fields)),
+        owners=frozenset(str(entry.get("manager", "")) for entry in _entries(deployment)),
     )
 
 
-def _owners(fields: Iterable[Manifest]) -> Iterable[str]:
-    for entry in fields:
+def _entries(deployment: Manifest) -> Iterable[Manifest]:
+    """Of `managedFields`, by whom the number of pods was written."""
+    for entry in deployment["metadata"].get("managedFields", []):
         if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {}):
-            yield str(entry.get("manager", ""))
+            yield entry
 
 
 def next_handover(
@@ -137,10 +137,15 @@ def next_handover(
 def is_unowned(desired: Manifest, observed: Manifest) -> bool:
     """Whether the main apply is to carry a number that is not the operator's yet.
 
-    Then it must be written, even where nothing differs: somebody has written the same number.
+    Then it must be written, even where nothing differs: an autoscaler has written the same number.
+    Who has written the whole Deployment anew, with that number, takes nothing away.
     """
-    is_told = bool(observed["metadata"].get("managedFields"))
-    return is_told and "replicas" in desired["spec"] and not ownership_of(observed).is_ours
+    is_lent = any(_is_lent(entry) for entry in _entries(observed))
+    return is_lent and "replicas" in desired["spec"] and not ownership_of(observed).is_ours
+
+
+def _is_lent(entry: Manifest) -> bool:
+    return entry.get("subresource") == "scale" or entry.get("manager") == HANDOVER_MANAGER
 
 
 def _given(
