@@ -71,7 +71,7 @@ class Sleeper:
 
     def pods(self):
         found = self.servers.get("pods", "-l", f"modelserver.dev/server={self.name}")
-        return [pod["metadata"]["name"] for pod in found["items"]]
+        return [pod["metadata"]["name"] for pod in (found or {"items": []})["items"]]
 
     def until_phase(self, *phases):
         what = f"{self.name} {' or '.join(phases)}"
