@@ -21,6 +21,8 @@ from devcluster.record import Mode
 
 _READY_SECONDS = 300
 _DEFINITION = "CustomResourceDefinition"
+# Objects whose finalizers nobody works off would be waited for without an end.
+_DELETE = ("delete", "--ignore-not-found", f"--timeout={_READY_SECONDS}s")
 _APPLY = ("apply", "--server-side", "--force-conflicts", "--field-manager=devcluster")
 
 
@@ -60,7 +62,7 @@ def remove(cluster: Cluster, extension: Extension) -> None:
     with step(f"removing {extension.name}"):
         for part in (definitions, others):
             if part:
-                _kubectl(cluster, "delete", "--ignore-not-found", "-f", "-", stdin=_list(part))
+                _kubectl(cluster, *_DELETE, "-f", "-", stdin=_list(part))
 
 
 def manifests(cluster: Cluster, extension: Extension) -> list[Manifest]:

@@ -325,7 +325,17 @@ def test_a_canary_takes_over_with_as_many_pods_as_keda_had_made(keda, a_scaled, 
     assert play.last.status["servingRevision"] == play.new
 
 
-def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_scaled, record):
+@pytest.fixture
+def passing_keda(cluster, kubectl):
+    """A KEDA that a test may remove; there is none afterwards."""
+    devcluster("install-keda", "--name", cluster.name)
+    yield
+    devcluster("remove-keda", "--name", cluster.name)
+
+
+def test_when_keda_is_removed_the_operator_takes_its_pods_over(
+    passing_keda, cluster, a_scaled, record
+):
     with a_scaled("bereft", {"engine": "KEDA", **IN_FLIGHT}) as play:
         play.until_decided_by("KEDA", "Chosen")
         play.traffic.rate = MUCH
@@ -334,6 +344,28 @@ def test_when_keda_is_removed_the_operator_takes_its_pods_over(keda, cluster, a_
         devcluster("remove-keda", "--name", cluster.name)
         play.until_decided_by("Operator", "KEDAMissing", "False")
         play.traffic.wait_for_answers(10 * MUCH, timeout=PATIENCE)
+        assert play.asked_since(before) <= {MOST}
+        play.traffic.rate = LITTLE
+        play.until_pods(1)
+    require_unnoticed(play, record)
+
+
+def test_a_keda_that_leaves_its_finalizers_behind_is_told_and_taken_over(
+    passing_keda, kubectl, a_scaled, record
+):
+    """As when its programs are deleted before its definitions."""
+    with a_scaled("orphaned", {"engine": "KEDA", **IN_FLIGHT}) as play:
+        play.until_decided_by("KEDA", "Chosen")
+        play.traffic.rate = MUCH
+        play.until_pods(MOST)
+        before = len(play.numbers.of(play.deployment))
+        kubectl.run("-n", "keda", "delete", "deployments", "--all", "--wait")
+        kubectl.run("delete", "crd", "scaledobjects.keda.sh", "--wait=false")
+        message = play.until_decided_by("KEDA", "AutoscalerFailing", "False")
+        assert "The HPA says" in message
+        scaled = ("patch", "scaledobject", play.deployment, "--type=merge", "-p")
+        play.servers.run(*scaled, json.dumps({"metadata": {"finalizers": None}}))
+        play.until_decided_by("Operator", "KEDAMissing", "False")
         assert play.asked_since(before) <= {MOST}
         play.traffic.rate = LITTLE
         play.until_pods(1)
