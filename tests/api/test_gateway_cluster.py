@@ -10,6 +10,7 @@ import pytest
 from modelserver_runtime.errors import ApiNotFound, ApiRefused
 from modelserver_runtime.gateway.cluster import Address, HoldBounds, ServedModel, ServerKey
 from modelserver_runtime.gateway.cluster.client import Account, ApiClient
+from modelserver_runtime.gateway.cluster.colleagues import Colleagues
 from modelserver_runtime.gateway.cluster.following import Cluster
 from modelserver_runtime.gateway.cluster.waking import Waker
 from support.fault_proxy import FaultProxy
@@ -192,6 +193,28 @@ async def test_a_token_that_was_renewed_is_used(kube, namespace, proxy, rights):
         proxy.cut_watches()
         make_server(kube, namespace, "new")
         await until(lambda: followed.directory.servers.get(ServerKey(namespace, "new")))
+
+
+async def test_gateways_are_counted_by_the_endpoints_of_their_service(
+    kube, namespace, cluster, rights
+):
+    rights.grant(*WATCHES)
+    gateways = Colleagues(rights.client(cluster.url, cluster.ca_file), f"{namespace}/gateway")
+    task = asyncio.create_task(gateways.run())
+    try:
+        assert gateways.count() == 1
+        make_slice(kube, namespace, "10.1.0.1", "10.1.0.2", "10.1.0.3", server="gateway")
+        make_slice(kube, namespace, "10.1.0.4", server="another")
+        await until(lambda: gateways.count() == 3)
+        make_slice(kube, namespace, "10.1.0.1", "10.1.0.2", server="gateway")
+        await until(lambda: gateways.count() == 2)
+        kube.delete(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/gateway-endp")
+        await until(lambda: gateways.count() == 1)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)  # connections close one step of the loop later
 
 
 def make_deployment(kube, namespace, replicas):

@@ -226,34 +226,55 @@ def held_by(kubectl, server):
     return found
 
 
+HELD = 40
+
+
+@contextmanager
+def all_held(kubectl, sleepy, node):
+    """Requests that are held for as long as the test wants, and how many each gateway holds."""
+    sleepy.until_asleep()
+    kubectl.run("cordon", node)
+    with many(HELD) as pool:
+        asked = sleepy.ask_many(pool, HELD, sleepy.name)
+        wait_until(
+            lambda: sum(held_by(kubectl, sleepy.name).values()) == HELD,
+            timeout=PATIENCE,
+            what=f"{HELD} requests are held",
+        )
+        yield asked, held_by(kubectl, sleepy.name)
+
+
 def test_when_a_gateway_is_killed_its_clients_try_again_and_others_notice_nothing(
     kubectl, sleeper, node
 ):
     sleepy = sleeper("killed")
-    sleepy.until_asleep()
-    kubectl.run("cordon", node)  # so that they are held for as long as the test wants
-    with many(40) as pool:
-        asked = sleepy.ask_many(pool, 40, "killed")
-        wait_until(
-            lambda: sum(held_by(kubectl, sleepy.name).values()) == 40,
-            timeout=PATIENCE,
-            what="40 requests are held",
-        )
-        held = held_by(kubectl, sleepy.name)
+    with all_held(kubectl, sleepy, node) as (asked, held):
         victim = max(held, key=held.get)
-        assert held[victim] > 0
         arguments = ("delete", "pod", victim, "--force", "--grace-period=0")
         kubectl.run("-n", install.NAMESPACE, *arguments)
         kubectl.run("uncordon", node)
         outcomes = {mark: future.result() for mark, future in asked.items()}
-    broken = [mark for mark, (status, *_) in outcomes.items() if status == 0]
-    assert len(broken) <= held[victim]
     assert {status for status, *_ in outcomes.values()} <= {0, 200, 503}
     others = [mark for mark, (status, *_) in outcomes.items() if status == 200]
-    assert len(others) >= 40 - held[victim]
+    assert len(others) >= HELD - held[victim]
     for mark in outcomes.keys() - set(others):
         status, _, text = sleepy.ask(f"{mark}-again")
         assert status == 200, text
+
+
+def test_a_gateway_that_is_told_to_end_answers_whom_it_holds(kubectl, sleeper, node):
+    sleepy = sleeper("drained")
+    with all_held(kubectl, sleepy, node) as (asked, held):
+        victim = max(held, key=held.get)
+        assert held[victim] > 0
+        kubectl.run("-n", install.NAMESPACE, "delete", "pod", victim, "--wait=false")
+        wait_until(
+            lambda: victim not in held_by(kubectl, sleepy.name),
+            timeout=PATIENCE,
+            what="it has been told",
+        )
+        kubectl.run("uncordon", node)
+        require_all_answered(asked)
 
 
 # -- the door --------------------------------------------------------------------------------------
