@@ -170,6 +170,24 @@ def test_two_hundred_requests_at_once_at_a_cold_model_are_all_answered(sleeper, 
     assert sleepy.status["scaling"]["zero"]["reason"] in {"Request", "Ready"}
 
 
+def test_a_change_while_it_sleeps_wakes_nobody_and_is_what_the_next_request_gets(sleeper):
+    sleepy = sleeper("changed")
+    sleepy.until_asleep()
+    before = sleepy.status["servingRevision"]
+    env = [{"name": "VOICE", "value": "other"}]
+    patch = json.dumps({"spec": {"runtime": {"env": env}}})
+    sleepy.servers.run("patch", "modelserver", sleepy.name, "--type=merge", "-p", patch)
+    wait_until(
+        lambda: sleepy.status["servingRevision"] != before,
+        timeout=PATIENCE,
+        what="another revision serves",
+    )
+    assert not sleepy.pods()
+    status, headers, text = sleepy.ask("changed")
+    assert status == 200, text
+    assert headers["x-model-revision"] == sleepy.status["servingRevision"]
+
+
 # -- when something is not there -------------------------------------------------------------------
 
 
