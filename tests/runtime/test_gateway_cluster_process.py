@@ -58,6 +58,9 @@ async def test_it_says_what_it_lacks_then_serves_and_ends_when_told(api, pod):
             assert answer.json() == {"from": "pod"}
             metrics = (await client.get(f"{admin}/metrics")).text
             assert 'modelserver_gateway_models{state="ready"} 1.0' in metrics
+            assert 'modelserver_gateway_requests_total{code="2xx",namespace="models"' in metrics
+            page = await client.get(front)
+            assert "models/chat" in page.text
         process.process.send_signal(signal.SIGTERM)
         await until(lambda: process.process.poll() is not None)
         assert process.process.poll() == 0, process.output

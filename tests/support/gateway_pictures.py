@@ -47,8 +47,14 @@ def play(world: PageWorld, at: Address) -> None:
     servers = played_servers()
     pods = {"chat": (at, True), "embeddings": (at, True), "llama": (at, False)}
     world.follow(servers, pods)
-    world.play_traffic(servers[0], per_second=14, seconds=0.62)
-    world.play_traffic(servers[1], per_second=31, seconds=0.021)
+
+
+def play_traffic(world: PageWorld) -> None:
+    """Up to now, and nothing else."""
+    world.traffic.models.clear()
+    chat, embeddings, *_ = played_servers()
+    world.play_traffic(chat, per_second=14, seconds=0.62)
+    world.play_traffic(embeddings, per_second=31, seconds=0.021)
 
 
 async def talk(tab: Tab) -> None:
@@ -65,10 +71,11 @@ async def draw(tab: Tab, name: str) -> None:
     await asyncio.to_thread(small.save, IMAGES / f"gateway-{name}.png", optimize=True)
 
 
-async def draw_all(tab: Tab, url: str) -> None:
+async def draw_all(world: PageWorld, tab: Tab, url: str) -> None:
     for theme in ("light", "dark"):
         for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
             await tab.be(*size, is_dark=theme == "dark")
+            play_traffic(world)
             await tab.open(url)
             await tab.until("document.querySelectorAll('.card').length === 5")
             await talk(tab)
@@ -86,7 +93,7 @@ async def main(browser: int) -> None:
     ):
         host, _, port = pod_url.removeprefix("http://").rpartition(":")
         play(world, Address(host, int(port)))
-        await draw_all(tab, url)
+        await draw_all(world, tab, url)
         assert not tab.problems, tab.problems
 
 
