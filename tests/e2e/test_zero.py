@@ -11,6 +11,7 @@ import pytest
 
 from devcluster.demo import install
 from devcluster.demo.clusters import devcluster
+from e2e.rollout_scenarios import CANARY
 from modelserver_runtime.access.making import make_key
 from modelserver_runtime.access.record import Grants, document_of
 from support.marked_traffic import marked_traffic
@@ -70,7 +71,9 @@ class Sleeper:
         return self.status.get("scaling", {}).get("zero", {}).get("phase")
 
     def pods(self):
-        found = self.servers.get("pods", "-l", f"modelserver.dev/server={self.name}")
+        """Of the model; a run may have a router there already."""
+        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision"
+        found = self.servers.get("pods", "-l", labels)
         return [pod["metadata"]["name"] for pod in (found or {"items": []})["items"]]
 
     def until_phase(self, *phases):
@@ -80,6 +83,11 @@ class Sleeper:
     def until_asleep(self):
         self.until_phase("Cold")
         wait_until(lambda: not self.pods(), timeout=PATIENCE, what=f"no pods of {self.name}")
+
+    def change_environment(self, **variables):
+        env = [{"name": name, "value": value} for name, value in variables.items()]
+        patch = json.dumps({"spec": {"runtime": {"env": env}}})
+        self.servers.run("patch", "modelserver", self.name, "--type=merge", "-p", patch)
 
     def ask(self, mark, url="", **headers):
         """(status, headers, text); 0 where no answer came."""
@@ -101,9 +109,9 @@ class Sleeper:
 def sleeper(module_servers, marked):
     made = []
 
-    def make(name):
+    def make(name, **more):
         spec = {field: value for field, value in marked.items() if field != "replicas"}
-        module_servers.apply(name, spec | {"autoscaling": SLEEPY})
+        module_servers.apply(name, spec | {"autoscaling": SLEEPY} | more)
         made.append(name)
         module_servers.wait_ready(name, timeout=PATIENCE)
         return Sleeper(module_servers, name)
@@ -170,13 +178,35 @@ def test_two_hundred_requests_at_once_at_a_cold_model_are_all_answered(sleeper, 
     assert sleepy.status["scaling"]["zero"]["reason"] in {"Request", "Ready"}
 
 
+def test_a_canary_of_a_server_that_sleeps_waits_for_requests_and_loses_none(sleeper):
+    """There is no evidence while nobody asks."""
+    sleepy = sleeper("canary", rollout=CANARY)
+    sleepy.until_asleep()
+    before = sleepy.status["servingRevision"]
+    sleepy.change_environment(MARKER="second")
+    wait_until(
+        lambda: sleepy.status.get("rollout", {}).get("phase") == "Preparing",
+        timeout=PATIENCE,
+        what="a run that prepares",
+    )
+    assert not sleepy.pods()
+    with marked_traffic(sleepy.url, sleepy.name, 50) as traffic:
+        wait_until(
+            lambda: sleepy.status["rollout"]["phase"] == "Succeeded",
+            timeout=2 * PATIENCE,
+            what="the run has succeeded",
+        )
+    assert sleepy.status["servingRevision"] != before
+    assert traffic.failures() == []
+    assert traffic.mistaken() == []
+    assert traffic.lost() == set()
+
+
 def test_a_change_while_it_sleeps_wakes_nobody_and_is_what_the_next_request_gets(sleeper):
     sleepy = sleeper("changed")
     sleepy.until_asleep()
     before = sleepy.status["servingRevision"]
-    env = [{"name": "VOICE", "value": "other"}]
-    patch = json.dumps({"spec": {"runtime": {"env": env}}})
-    sleepy.servers.run("patch", "modelserver", sleepy.name, "--type=merge", "-p", patch)
+    sleepy.change_environment(VOICE="other")
     wait_until(
         lambda: sleepy.status["servingRevision"] != before,
         timeout=PATIENCE,
