@@ -66,6 +66,19 @@ async def test_it_says_what_it_lacks_then_serves_and_ends_when_told(api, pod):
         assert process.process.poll() == 0, process.output
 
 
+async def test_without_a_page_the_root_is_a_models(api, pod):
+    has(api, pod, free_port())
+    arguments = ("--cluster", "--port", "0", "--admin-port", "0", "--kubernetes-url", api.url)
+    more = ("--kubernetes-token-file", "/dev/null", "--page", "false")
+    with runtime_process("modelserver_runtime", "gateway", *arguments, *more) as process:
+        line = await asyncio.to_thread(process.wait_for_line, "Listening on")
+        front, admin = re.search(LISTENING, line).groups()
+        async with httpx.AsyncClient(timeout=60) as client:
+            await _until_ready(client, admin)
+            for path in ("/", "/page/page.js"):
+                assert (await client.get(front + path)).json() == {"from": "pod"}
+
+
 async def _until_reason(client, admin, words):
     async def look():
         answer = await client.get(f"{admin}/readyz")

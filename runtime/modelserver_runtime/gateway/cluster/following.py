@@ -40,6 +40,7 @@ class Cluster:
         self._models: dict[ServerKey, ServedModel] = {}
         self._changed: set[ServerKey] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._has_listed = False
         self._watches = (
             Watch(client, _SERVERS, self._servers),
             Watch(client, _SLICES, self._slices, selector=SERVER_LABEL),
@@ -47,7 +48,9 @@ class Cluster:
 
     @property
     def is_known(self) -> bool:
-        return all(watch.is_known for watch in self._watches)
+        """What the first lists said is in the directory only a moment later."""
+        is_listed = all(watch.is_known for watch in self._watches)
+        return is_listed and (self._has_listed or self._timer is None)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ class Cluster:
 
     def _renew(self) -> None:
         self._timer = None
+        self._has_listed = all(watch.is_known for watch in self._watches)
         for key in self._changed:
             item = self._servers.items.get(key)
             if item is None:

@@ -6,7 +6,7 @@ both, as it sleeps a server that has keys is woken only for one that is known he
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import replace
 
 from modelserver_runtime.access.addresses import client_address
@@ -38,6 +38,12 @@ class Visit:
 
     def may_use(self, model: ServedModel) -> bool:
         return self._caller.may_use(model.allowed_names, model.key.namespace)
+
+    @property
+    def rights(self) -> Hashable:
+        """The same for who may see the same: two tokens of one subject may differ."""
+        key = self._caller.key
+        return key and (key.id, key.models, key.namespaces, key.scopes)
 
     @property
     def is_admin(self) -> bool:

@@ -54,7 +54,7 @@ class Showing:
 
 
 def _looker(visit: Visit) -> Looker:
-    return Looker(may_use=visit.may_use, is_admin=visit.is_admin)
+    return Looker(may_use=visit.may_use, rights=visit.rights, is_admin=visit.is_admin)
 
 
 def _asked(request: Request, body: bytes = b"") -> Asked:

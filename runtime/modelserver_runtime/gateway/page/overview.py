@@ -1,6 +1,6 @@
 """Everything that the page shows at one look: the models that the caller may use. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -64,9 +64,10 @@ class Sight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looker:
-    """Who looks."""
+    """Who looks; `rights` tell apart who may see different things."""
 
     may_use: Callable[[ServedModel], bool]
+    rights: Hashable = None
     is_admin: bool = False
 
 

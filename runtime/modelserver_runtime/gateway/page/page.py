@@ -8,7 +8,6 @@ POST /page/keys           makes one
 POST /page/keys/ID/revoke ends one
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +16,7 @@ from modelserver_runtime.access.principal import Scope
 from modelserver_runtime.errors import ResourceNotFound
 from modelserver_runtime.gateway.cluster import Directory, ServedModel
 from modelserver_runtime.gateway.page.desk import KeyDesk, KeyTable
+from modelserver_runtime.gateway.page.kept import Kept
 from modelserver_runtime.gateway.page.overview import (
     Filter,
     Looker,
@@ -98,8 +98,7 @@ class Page:
         self._needs_keys = needs_keys
         self._templates = Templates()
         self._assets = read_assets()
-        # One at a time, beside the loop: it is made while models are answering.
-        self._making = asyncio.Lock()
+        self._kept = Kept(sources.traffic.clock)
 
     def has(self, method: str, path: str) -> bool:
         return path.startswith(_BELOW) or (path == _HOME and method in _READING)
@@ -126,25 +125,26 @@ class Page:
         if asked.path == _HOME:
             return await self._home(looker)
         if asked.name == _OVERVIEW:
-            seen = await self._overview(looker, Filter.of(asked.query))
-            return await self._html("overview.html", seen=seen)
+            return await self._overview(looker, Filter.of(asked.query))
         if asked.name == _KEYS:
             return self._keys(await self._desk.table())
         return self._asset(asked)
 
     async def _home(self, looker: Looker) -> Shown:
-        seen = None if self._needs_keys else await self._overview(looker, Filter())
-        return await self._html("page.html", seen=seen, needs_key=self._needs_keys)
+        def make() -> bytes:
+            seen = None if self._needs_keys else self._seen(looker, Filter())
+            return self._templates.render("page.html", seen=seen, needs_key=self._needs_keys)
 
-    async def _overview(self, looker: Looker, wanted: Filter) -> Overview:
-        sight = self._sources.sight()
-        async with self._making:
-            return await asyncio.to_thread(overview_of, sight, looker, wanted)
+        return _html(await self._kept.get(_HOME, make))
 
-    async def _html(self, template: str, **values: object) -> Shown:
-        async with self._making:
-            content = await asyncio.to_thread(self._templates.render, template, **values)
-        return _html(content)
+    async def _overview(self, looker: Looker, wanted: Filter) -> Shown:
+        def make() -> bytes:
+            return self._templates.render("overview.html", seen=self._seen(looker, wanted))
+
+        return _html(await self._kept.get((looker.rights, wanted), make))
+
+    def _seen(self, looker: Looker, wanted: Filter) -> Overview:
+        return overview_of(self._sources.sight(), looker, wanted)
 
     def _keys(self, table: KeyTable) -> Shown:
         return _html(self._templates.render("keys.html", table=table))
