@@ -11,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from statistics import mean
 from time import perf_counter
 
 from bench.command_line import count, run_benchmark
@@ -92,8 +91,6 @@ async def _round(replicas: Sequence[Way], ways: Mapping[str, Way], number: int) 
                 async with client_of(_url(way)) as client:
                     seen = await converse(client, kind, Random(number))
                 found[f"prefix_hit_percent_{kind}_{size}_{name}"] = round(seen.hit_percent, 2)
-                milliseconds = round(1000 * mean(seen.seconds), 2)
-                found[f"answer_milliseconds_{kind}_{size}_{name}"] = milliseconds
     return found
 
 
@@ -109,7 +106,7 @@ def _url(way: Way) -> str:
 
 def figures_of(rounds: Sequence[Round]) -> dict[str, float]:
     names = [name for name in rounds[0] if name != "round"]
-    figures = {name: middle(rounds, name) for name in sorted(names, reverse=True)}
+    figures = {name: middle(rounds, name) for name in names}
     ratios = {}
     for case in (f"{kind}_{size}" for kind in INSTRUCTION_WORDS for size in SIZES):
         ours, theirs = (figures[f"prefix_hit_percent_{case}_{way}"] for way in (WAYS[0], WAYS[-1]))

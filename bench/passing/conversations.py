@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from bench.fronting.asking import Client
@@ -21,7 +21,6 @@ AT_A_TIME = 32
 class Found:
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    seconds: list[float] = field(default_factory=list)
 
     @property
     def hit_percent(self) -> float:
@@ -49,7 +48,6 @@ class _Conversation:
         usage = answer["usage"]
         found.prompt_tokens += usage["prompt_tokens"]
         found.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
-        found.seconds.append(reply.seconds)
         self.messages.append(answer["choices"][0]["message"])
 
 

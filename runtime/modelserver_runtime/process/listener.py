@@ -1,6 +1,7 @@
 """uvicorn as all of our servers run it."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ from modelserver_runtime.process.listening import BACKLOG
 
 # Longer than clients and proxies keep an idle connection, so that it is they who close it.
 _KEEP_ALIVE_SECONDS = 75
+# libuv takes one connection of each socket in a turn of its loop, and with hundreds of requests
+# under way a turn takes tens of milliseconds: who came then would wait for seconds.
+_ACCEPTED_IN_A_TURN = 32
 
 
 class Listener(uvicorn.Server):
@@ -33,6 +37,13 @@ class Listener(uvicorn.Server):
                 **options,
             )
         )
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """The same sockets are listened to several times, each of which takes a connection."""
+        if sockets is not None:
+            more = range(_ACCEPTED_IN_A_TURN - 1)
+            sockets = [*sockets, *(one.dup() for one in sockets for _ in more)]
+        await super().serve(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
