@@ -28,7 +28,7 @@ from support.marked_traffic import marked_traffic
 from support.planning import a_server
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.scaling
+pytestmark = [pytest.mark.scaling, pytest.mark.timeout(1800)]
 
 NAMESPACE = "modelserver-e2e-scaled"
 MOST = 4
