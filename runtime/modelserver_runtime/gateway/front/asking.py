@@ -6,14 +6,20 @@ from typing import Any
 
 import orjson
 
-from modelserver_runtime.errors import InvalidRequest, RequestTooLarge, RequestTooSlow
+from modelserver_runtime.errors import InvalidRequest, RequestTooLarge
 from modelserver_runtime.gateway import headers
 from modelserver_runtime.gateway.body import Body, Receive
 from modelserver_runtime.gateway.front.scan import Scan, read, renamed, scan
+from modelserver_runtime.gateway.refusal import Answer, Refused
 from modelserver_runtime.gateway.request import Request
 
 _LONGEST_TEXT = 1_000_000
 _MODEL_HEADER = "x-modelserver-model"
+_TOO_SLOW = Answer(
+    status=408,
+    code="request_timeout",
+    message="The request's body did not come in time; send it again",
+)
 
 
 class FrontBody(Body):
@@ -35,9 +41,7 @@ class FrontBody(Body):
             async with asyncio.timeout(self._seconds_left):
                 part = await super().read()
         except TimeoutError as error:
-            raise RequestTooSlow(
-                "The request's body did not come in time; send it again"
-            ) from error
+            raise Refused(_TOO_SLOW) from error
         self._seconds_left -= loop.time() - began
         self._read += len(part)
         if self._read > self._most:

@@ -11,6 +11,7 @@ from modelserver_runtime.gateway.front.failures import answer_to
 from modelserver_runtime.gateway.front.reply import Reply
 from modelserver_runtime.gateway.page.overview import Looker
 from modelserver_runtime.gateway.page.page import Asked, Page
+from modelserver_runtime.gateway.refusal import Refused
 from modelserver_runtime.gateway.request import Request
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Showing:
             answer = answer_to(failure)
             more = (_CHALLENGE,) if answer.status == _NOT_AUTHENTICATED else ()
             await reply.refuse(answer, *more)
+        except Refused as refused:
+            await reply.refuse(refused.answer)
 
     async def _show(self, request: Request, reply: Reply, receive: Receive) -> None:
         asked = _asked(request)
