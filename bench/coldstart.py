@@ -55,6 +55,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=count, default=5, help="cold starts (5)")
+    what = "what explains the figures, for the result file"
+    parser.add_argument("--note", default="", help=what)
     arguments = parser.parse_args()
     rounds = []
     with staged() as servers, watching(servers.kubectl, NAMESPACE, "pods") as pods:
@@ -62,7 +64,7 @@ def main() -> int:
             found = cold_start(servers, pods)
             print(f"{number:3} {json.dumps(found)}", flush=True)
             rounds.append({"round": number} | found)
-    print(_result(arguments.rounds, rounds).write())
+    print(_result(arguments, rounds).write())
     return 0
 
 
@@ -224,17 +226,17 @@ def _follow(url: str, process: Process) -> None:
 # -- the result ----------------------------------------------------------------------------------
 
 
-def _result(rounds: int, found: list[dict[str, Any]]) -> Result:
+def _result(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> Result:
     names = [name for name in found[0] if name.endswith("_seconds")]
     return Result(
         bench="coldstart",
-        command=f"python -m bench.coldstart --rounds {rounds}",
+        command=f"python -m bench.coldstart --rounds {arguments.rounds}",
         software=versions(["kopf", "torch", "transformers", "uvicorn"])
         | {"kubernetes": KUBERNETES},
         figures={name: round(median(one[name] for one in found), 3) for name in names}
         | {"cold_start_seconds_slowest": max(one["cold_start_seconds"] for one in found)},
         rounds=found,
-        note=NOTE,
+        note=f"{NOTE} {arguments.note}".strip(),
     )
 
 
