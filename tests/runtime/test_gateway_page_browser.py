@@ -232,7 +232,9 @@ async def test_a_model_that_sleeps_is_woken_and_how_far_it_is_is_told(here):
     await here.choose("owl")
     assert "wakes it" in await tab.text("#model-note")
     await here.ask("Hi")
-    await tab.until("document.querySelector('#waking-text').innerText.includes('cold')")
+    await tab.until(
+        "document.querySelector('#waking-text').innerText.includes('a pod is asked for')"
+    )
     assert here.world.woken == ["research/owl"]
     here.pod.answer = json_answer({"phase": "Fetching", "percent": 62}, 503)
     here.follow(owl=False)

@@ -291,6 +291,14 @@ const NOTES = {
   failed: "It cannot answer now: see what is wrong with it.",
   stopped: "It has no pods: somebody has to start it.",
 };
+const STAGES = {
+  cold: "a pod is asked for",
+  scheduling: "waiting for a place on a node",
+  resolving: "finding out which files are meant",
+  fetching: "fetching the files",
+  loading: "loading the model",
+  warming: "warming up",
+};
 const LABELS = { chat: "Message", embed: "Text", predict: "Text" };
 const nothingSaid = find("talk-empty");
 let turns = [];
@@ -422,10 +430,10 @@ async function* eventLines(stream) {
 
 function showWaking(stage) {
   const percent = /(\d+(?:\.\d+)?) %/.exec(stage);
+  const text = `Waking up: ${STAGES[stage] ?? stage}`;
   find("waking").hidden = false;
-  if (find("waking-text").textContent !== `Waking up: ${stage}`) {
-    find("waking-text").textContent = `Waking up: ${stage}`;
-  }
+  // What is said again is read again to who listens.
+  if (find("waking-text").textContent !== text) find("waking-text").textContent = text;
   if (percent) find("waking-bar").value = Number(percent[1]);
   else find("waking-bar").removeAttribute("value");
 }
