@@ -17,7 +17,7 @@ from modelserver_operator.apis.v1alpha1 import ModelServer, ModelServerSpec
 from modelserver_operator.resources.kinds import MODEL_SERVER
 
 ROOT = Path(__file__).parents[2]
-MAX_BYTES = 100 * 1024  # kubectl keeps a copy in an annotation, which takes 256 KiB
+MAX_BYTES = 120 * 1024  # kubectl keeps a copy in an annotation, which takes 256 KiB
 REFUSED_BY_THE_API = {
     "$ref",
     "$defs",
@@ -203,6 +203,17 @@ def test_defaults_are_those_of_the_types():
         "spec.access.rateLimit.requestsPerMinute": 0,
         "spec.access.rateLimit.tokensPerMinute": 0,
         "spec.replicas": 1,
+        "spec.autoscaling.engine": "Auto",
+        "spec.autoscaling.minReplicas": 1,
+        "spec.autoscaling.scaleDownDelaySeconds": 300,
+        "spec.autoscaling.schedules[].timeZone": "UTC",
+        "spec.autoscaling.schedules[].days": ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+        "spec.autoscaling.triggers[].metricType": "AverageValue",
+        "spec.autoscaling.triggers[].authenticationRef.kind": "TriggerAuthentication",
+        "spec.autoscaling.zero.idleSeconds": 600,
+        "spec.autoscaling.zero.maxHeldRequests": 1000,
+        "spec.autoscaling.zero.maxHeldBytes": 67_108_864,
+        "spec.autoscaling.zero.maxHoldSeconds": 300,
         "spec.network.policy": "Restricted",
         "spec.network.egressTo[].ports[].protocol": "TCP",
         "spec.availability.pdb": "Auto",
