@@ -57,7 +57,7 @@ NAMED = {
         {"engine": "KEDA", **SIGNALS},
         {"has_prometheus": True},
         OPERATOR,
-        "Install KEDA 2.15 or later",
+        "Install KEDA 2.17 or later",
     ),
     "KEDA without Prometheus": (
         {"engine": "KEDA", **SIGNALS},

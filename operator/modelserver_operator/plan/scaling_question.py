@@ -4,17 +4,15 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from modelserver_operator.apis.autoscaling import ScalingEngine
-from modelserver_operator.apis.scaling_status import ScalingStatus, ZeroPhase
 from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.plan.asking import can_be_asked
 from modelserver_operator.plan.looks import revision_label
 from modelserver_operator.plan.scaling_values import ScalingQuestion, Sizing
 from modelserver_operator.plan.values import Observed
+from modelserver_operator.scaling.effects import are_pods_asked
 
 # Rates are taken between two readings: over less time they are chance, and an HPA looks every 15 s.
 SHORTEST_SECONDS = 5.0
-
-_NOT_ASKED = {ZeroPhase.COLD, ZeroPhase.WAKING}
 
 
 def scaling_question_of(
@@ -30,7 +28,7 @@ def scaling_question_of(
     scaling, stored = sizing.autoscaling, server.status.scaling
     if scaling is None or stored is None or not _is_due(observed, now):
         return None
-    if not _is_asked(stored):
+    if not are_pods_asked(stored):
         return None
     is_own = stored.engine is ScalingEngine.OPERATOR
     return ScalingQuestion(
@@ -44,13 +42,6 @@ def _pods_of(revisions: Collection[str], observed: Observed) -> Iterator[str]:
     for pod in observed.pods:
         if revision_label(pod) in revisions and can_be_asked(pod):
             yield pod["metadata"]["name"]
-
-
-def _is_asked(stored: ScalingStatus) -> bool:
-    phase = stored.zero.phase if stored.zero is not None else None
-    if phase in _NOT_ASKED:
-        return False
-    return phase is not None or stored.engine is ScalingEngine.OPERATOR
 
 
 def _is_due(observed: Observed, now: datetime) -> bool:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from modelserver_operator.apis.autoscaling import ScalingEngine
 from modelserver_operator.apis.scaling_status import ScalingStatus, ZeroPhase
-from modelserver_operator.scaling.handover import Handover, WritersSeen, next_handover
 
 _HELD = {ZeroPhase.STANDBY, ZeroPhase.COLD, ZeroPhase.WAKING}
 _OPERATORS_OWN = {ZeroPhase.COLD, ZeroPhase.WAKING}
@@ -26,16 +25,6 @@ class ScalingEffects:
     is_held: bool = False
     holder_port: int | None = None
 
-    def handover(self, seen: WritersSeen, *, floor: int = 0) -> Handover:
-        """Of one revision; `floor` is what a rollout wants of it, 0 for one that shall have none.
-
-        During a run both revisions have an autoscaler of their own.
-        """
-        desired = floor or self.replicas
-        return next_handover(
-            self.engine, desired, seen, is_asleep=self.is_asleep, is_scaled=floor == 0
-        )
-
 
 def effects_of(status: ScalingStatus) -> ScalingEffects:
     phase = status.zero.phase if status.zero is not None else ZeroPhase.WARM
@@ -51,3 +40,13 @@ def effects_of(status: ScalingStatus) -> ScalingEffects:
         is_held=phase in _HELD and status.holder_port is not None,
         holder_port=status.holder_port,
     )
+
+
+def are_pods_asked(status: ScalingStatus) -> bool:
+    """Whether a decision needs to know what pods have counted: never of those that sleep or start,
+    of others where their number is the operator's, or where they may go.
+    """  # noqa: D205  one sentence
+    phase = status.zero.phase if status.zero is not None else None
+    if phase in _OPERATORS_OWN:
+        return False
+    return phase is not None or status.engine is ScalingEngine.OPERATOR

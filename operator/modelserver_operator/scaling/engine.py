@@ -144,7 +144,7 @@ def _lacking(
     """What to do about it, in sentences."""
     if engine is ScalingEngine.KEDA and not scalers.has_keda:
         yield (
-            "the cluster has no ScaledObject of keda.sh/v1alpha1. Install KEDA 2.15 or later, or"
+            "the cluster has no ScaledObject of keda.sh/v1alpha1. Install KEDA 2.17 or later, or"
             " set engine to Auto."
         )
         return
@@ -160,7 +160,7 @@ def _lacking(
             " metrics that the pods tell with engine Operator."
         )
     if ignored & triggers:
-        yield "triggers need KEDA. Install KEDA 2.15 or later, or remove them."
+        yield "triggers need KEDA. Install KEDA 2.17 or later, or remove them."
 
 
 def _why(engine: ScalingEngine, scaling: Autoscaling, scalers: Scalers) -> str:

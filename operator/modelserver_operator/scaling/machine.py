@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelserver_operator.apis.autoscaling import ScalingEngine, Zero
+from modelserver_operator.apis.autoscaling import Zero
 from modelserver_operator.apis.scaling_status import (
     FIRST_HOLDER_PORT,
     LAST_HOLDER_PORT,
@@ -19,6 +19,7 @@ from modelserver_operator.apis.scaling_status import (
 from modelserver_operator.scaling.activity import is_quiet, is_worth_writing, mark_of
 from modelserver_operator.scaling.bounds import Bounds, bounds_of
 from modelserver_operator.scaling.choosing import Decision, Scene, awake_decision
+from modelserver_operator.scaling.effects import are_pods_asked
 from modelserver_operator.scaling.history import remembered
 from modelserver_operator.scaling.schedule import Timetable, timetable
 from modelserver_operator.scaling.sight import ScalingSight, ScalingWish
@@ -35,13 +36,11 @@ _LONGEST_WORD, _LONGEST_MESSAGE = 40, 160
 class NextScaling:
     """What is to be written; `wake_seconds` is when to look again, if nothing happens before.
 
-    `status` is None where nothing is scaled. `are_pods_asked` says whether the pods' metrics are
-    needed at that look.
+    `status` is None where nothing is scaled.
     """
 
     status: ScalingStatus | None
     wake_seconds: float | None
-    are_pods_asked: bool
 
 
 def decide(stored: ScalingStatus | None, sight: ScalingSight, wish: ScalingWish) -> NextScaling:
@@ -52,12 +51,10 @@ def decide(stored: ScalingStatus | None, sight: ScalingSight, wish: ScalingWish)
     scene = Scene(before=before, sight=sight, wish=wish, bounds=bounds)
     sleep = _slept(scene)
     status = _written(scene, sleep, _decided(scene, sleep), hours)
-    asked = _are_pods_asked(status, wish)
-    delays = [one for one in _delays(hours, sleep, are_pods_asked=asked) if one is not None]
+    delays = [one for one in _delays(hours, sleep, status) if one is not None]
     return NextScaling(
         status=status,
         wake_seconds=max(_SHORTEST_SECONDS, min(delays)) if delays else None,
-        are_pods_asked=asked,
     )
 
 
@@ -178,17 +175,7 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _are_pods_asked(status: ScalingStatus, wish: ScalingWish) -> bool:
-    """Of pods that sleep or start nothing is asked."""
-    phase = status.zero.phase if status.zero is not None else None
-    if phase in {ZeroPhase.COLD, ZeroPhase.WAKING}:
-        return False
-    return phase is not None or wish.choice.engine is ScalingEngine.OPERATOR
-
-
-def _delays(
-    hours: Timetable, sleep: Sleep | None, *, are_pods_asked: bool
-) -> Iterator[float | None]:
+def _delays(hours: Timetable, sleep: Sleep | None, status: ScalingStatus) -> Iterator[float | None]:
     yield hours.next_edge_seconds
     yield sleep.wake_seconds if sleep is not None else None
-    yield LOOK_SECONDS if are_pods_asked else None
+    yield LOOK_SECONDS if are_pods_asked(status) else None

@@ -40,15 +40,6 @@ def largest(window: Window) -> int:
     return max((pods for _, pods in _read(window)), default=0)
 
 
-def next_change_seconds(window: Window, *, now: datetime, delay_seconds: int) -> float | None:
-    """When the oldest part is forgotten."""
-    starts = [start for start, _ in _read(window)]
-    if len(starts) <= 1:
-        return None
-    length = part_seconds(delay_seconds)
-    return max(1.0, starts[0] + length + delay_seconds - now.timestamp())
-
-
 def _read(window: Sequence[str]) -> list[tuple[int, int]]:
     pairs = (text.partition(":") for text in window)
     return [(int(start), int(pods)) for start, _, pods in pairs]

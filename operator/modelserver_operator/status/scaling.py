@@ -18,7 +18,7 @@ from modelserver_operator.scaling.sight import NO_REQUESTS, ScalingSight, Scalin
 from modelserver_operator.status import pods
 from modelserver_operator.status.situation import Situation
 
-NO_SCALING = NextScaling(status=None, wake_seconds=None, are_pods_asked=False)
+NO_SCALING = NextScaling(status=None, wake_seconds=None)
 
 
 def scaling_of(situation: Situation) -> NextScaling:
@@ -27,7 +27,7 @@ def scaling_of(situation: Situation) -> NextScaling:
     if server.spec.autoscaling is None:
         return NO_SCALING
     if sizing.autoscaling is None or sizing.choice is None or not _revision(situation):
-        return NextScaling(status=server.status.scaling, wake_seconds=None, are_pods_asked=False)
+        return NextScaling(status=server.status.scaling, wake_seconds=None)
     wish = ScalingWish(
         scaling=sizing.autoscaling,
         choice=sizing.choice,
