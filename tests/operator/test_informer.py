@@ -189,6 +189,18 @@ async def test_an_expired_continue_token_begins_the_list_again():
     assert names == ["a"]
 
 
+async def test_news_of_the_first_page_is_told_though_the_next_one_has_expired():
+    """The store knows the object then, and the list that works has nothing new to say of it."""
+    lists = [
+        page(service("a", 1), version=5),
+        page(service("a", 7), version=8, after="more"),
+        Expired("token", status=410),
+        page(service("a", 7), version=9),
+    ]
+    _, _, seen, _ = await follow(lists, [[error(410)], [None]])
+    assert seen.news == [CHAT, CHAT]
+
+
 async def test_retry_after_is_obeyed():
     busy = Unavailable("busy", status=429, retry_after_seconds=7)
     api, *_ = await follow([busy, page(version=5)], [])

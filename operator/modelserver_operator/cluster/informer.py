@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -50,30 +51,36 @@ class Thread:
     list_again_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The version that the list stands for, and the servers for which it was news."""
-
-    version: str
-    news: set[ObjectName]
-
-
 async def take_list(
-    client: ApiClient, store: Store, kind: Kind, namespace: str, *, labels: str = ""
-) -> Listing:
-    """Makes the store equal to a list, so that also what is gone is noticed."""
+    client: ApiClient,
+    store: Store,
+    changed: Callable[[set[ObjectName]], None],
+    *,
+    kind: Kind,
+    namespace: str,
+    labels: str = "",
+) -> str:
+    """Makes the store equal to a list, so that also what is gone is noticed.
+
+    Returns the version that the list stands for. `changed` is told the servers for which it was
+    news, of the first pages also when a later one fails: the next list finds them in the store
+    and would call them nothing new.
+    """
     uids: set[str] = set()
     news: set[ObjectName] = set()
     typed = {"apiVersion": kind.api_version, "kind": kind.kind}  # missing inside a list
     after = ""
-    while True:
-        page = await client.list_page(kind, namespace, labels=labels, after=after)
-        for item in page.items:
-            uids.add(item["metadata"]["uid"])
-            news |= store.put(typed | item)
-        if not (after := page.next_page):
-            news |= store.retain(uids, int(page.version), namespace)
-            return Listing(page.version, news)
+    try:
+        while True:
+            page = await client.list_page(kind, namespace, labels=labels, after=after)
+            for item in page.items:
+                uids.add(item["metadata"]["uid"])
+                news |= store.put(typed | item)
+            if not (after := page.next_page):
+                news |= store.retain(uids, int(page.version), namespace)
+                return page.version
+    finally:
+        changed(news)
 
 
 class Informer:
@@ -134,13 +141,17 @@ class Informer:
         await pause(seconds)
 
     async def _list(self) -> Thread:
-        listing = await take_list(
-            self._client, self._store, self.kind, self._namespace, labels=self._labels
+        version = await take_list(
+            self._client,
+            self._store,
+            self._observer.changed,
+            kind=self.kind,
+            namespace=self._namespace,
+            labels=self._labels,
         )
         self._alive()
-        self._observer.changed(listing.news)
         self.synced.set()
-        return Thread(version=listing.version, list_again_at=self._now() + RELIST_SECONDS)
+        return Thread(version=version, list_again_at=self._now() + RELIST_SECONDS)
 
     async def _watch(self, thread: Thread) -> None:
         lines = self._client.watch(

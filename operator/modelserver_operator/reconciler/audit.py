@@ -59,8 +59,13 @@ class ServerAudit:
     async def _audit(self) -> bool:
         try:
             for namespace in self._namespaces:
-                listing = await take_list(self._client, self._store, MODEL_SERVER, namespace)
-                self._changed(listing.news)
+                await take_list(
+                    self._client,
+                    self._store,
+                    self._changed,
+                    kind=MODEL_SERVER,
+                    namespace=namespace,
+                )
         except NotFound:
             self._forget_all()
             failure: ClusterError = Unavailable("the CRD of ModelServers is not installed")
