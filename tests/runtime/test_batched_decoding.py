@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from modelserver_runtime.backends.base import (
 from modelserver_runtime.backends.causal_lm import CausalLanguageModel
 from modelserver_runtime.backends.detection import identify
 from modelserver_runtime.backends.loading import LoadOptions
+from modelserver_runtime.backends.native.language_model import NativeLanguageModel
 from modelserver_runtime.backends.registry import load_model
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.errors import FailureClass
@@ -29,16 +31,39 @@ _TOO_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 GREEDY = SamplingParameters(max_tokens=6, temperature=0, ignore_end=True, logprobs=0)
 
 
-@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def backend(request: Any, tmp_path_factory: pytest.TempPathFactory) -> CausalLanguageModel:
-    directory = tiny_models.causal_model(
-        tmp_path_factory.mktemp("models") / "causal", dtype=request.param
-    )
+type Backend = CausalLanguageModel | NativeLanguageModel
+
+
+def loaded(directory: Path) -> Backend:
     identity = identify(directory, "Auto")
     options = LoadOptions(directory=directory, name="tiny", threads=1)
-    loaded = load_model(options, identity, Progress(phase=Phase.LOADING, clock=time.monotonic))
-    assert loaded.backend.decodes_together
-    return loaded.backend
+    progress = Progress(phase=Phase.LOADING, clock=time.monotonic)
+    backend: Any = load_model(options, identity, progress).backend
+    return backend
+
+
+def by_transformers(folder: Path, dtype: torch.dtype) -> CausalLanguageModel:
+    backend = loaded(tiny_models.causal_model(folder / "causal", dtype=dtype))
+    assert isinstance(backend, CausalLanguageModel)
+    assert backend.decodes_together
+    return backend
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16", "native"])
+def backend(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    folder = tmp_path_factory.mktemp("models")
+    if request.param != "native":
+        return by_transformers(folder, getattr(torch, request.param))
+    made = loaded(tiny_models.causal_model(folder / "causal", dtype=torch.bfloat16, width=128))
+    assert isinstance(made, NativeLanguageModel)
+    return made
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def backend_of_transformers(
+    request: Any, tmp_path_factory: pytest.TempPathFactory
+) -> CausalLanguageModel:
+    return by_transformers(tmp_path_factory.mktemp("models"), getattr(torch, request.param))
 
 
 def specs_of(
@@ -51,7 +76,7 @@ def specs_of(
 
 
 def outputs_of(
-    backend: CausalLanguageModel,
+    backend: Backend,
     specs: Sequence[SequenceSpec],
     *,
     together: int,
@@ -80,7 +105,7 @@ def _joined(
 
 
 def _note(
-    backend: CausalLanguageModel,
+    backend: Backend,
     scheduler: Scheduler,
     specs: Sequence[SequenceSpec],
     outputs: dict[int, list[Any]],
@@ -162,8 +187,11 @@ def test_a_sampler_refuses_what_is_no_number(backend, temperature, value):
     backend.free(0)
 
 
-def test_a_step_that_breaks_off_half_way_is_done_again_one_by_one(backend, monkeypatch):
+def test_a_step_that_breaks_off_half_way_is_done_again_one_by_one(
+    backend_of_transformers, monkeypatch
+):
     """The first layer has its keys when the last one fails; nobody may keep them twice."""
+    backend = backend_of_transformers
     specs = specs_of([[1, 2], [3, 4, 5], [6]], [GREEDY] * 3)
     alone = outputs_of(backend, specs, together=1)
     last = backend._model.model.layers[-1]

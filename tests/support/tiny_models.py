@@ -87,6 +87,14 @@ def _random(kind: type[PreTrainedModel], config: transformers.PretrainedConfig) 
     return kind(config).eval()
 
 
+def _disturb(model: PreTrainedModel) -> None:
+    """Norms of one and biases of nothing would hide it if they were forgotten."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.normal_(1.0 if "norm" in name else 0.0, 0.2)
+
+
 def causal_model(
     directory: Path,
     *,
@@ -94,24 +102,33 @@ def causal_model(
     template: str | None = CHAT_TEMPLATE,
     most_tokens: int = MOST_TOKENS,
     special_tokens: Iterable[str] = (),
+    width: int = 32,
+    key_value_heads: int = 2,
+    kind: type[transformers.PreTrainedModel] = transformers.LlamaForCausalLM,
+    **options: object,
 ) -> Path:
+    """A `width` of 128 is what the decoder of our own can compute, in bfloat16."""
     tokenizer = _byte_level_tokenizer()
     tokenizer.chat_template = template
     tokenizer.model_max_length = most_tokens
     tokenizer.add_special_tokens({"additional_special_tokens": list(special_tokens)})
-    config = transformers.LlamaConfig(
+    config = kind.config_class(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=2,
+        num_key_value_heads=key_value_heads,
         max_position_embeddings=most_tokens,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         initializer_range=0.4,
+        **options,
     )
-    model = _random(transformers.LlamaForCausalLM, config).to(dtype)
+    model = _random(kind, config)
+    if width > 32:
+        _disturb(model)
+    model = model.to(dtype)
     return _save(directory, model, tokenizer)
 
 

@@ -60,11 +60,12 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceSpec:
-    """A prompt to continue."""
+    """A prompt to continue. Only those with the same `cache_salt` may share what is computed."""
 
     sequence_id: int
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters
+    cache_salt: str = ""
 
 
 # Made for every token: freezing these four took as long as the rest of the way to the socket.
@@ -90,13 +91,15 @@ class TokenOutput:
     """What a step did for one sequence.
 
     `token_id` is None while the prompt is not computed to its end. With `failure`, a sentence for
-    the client, the sequence is over; the other sequences of the step are not touched.
+    the client, the sequence is over; the other sequences of the step are not touched. With the
+    first token, `cached_tokens` of the prompt were known and not computed for this sequence.
     """
 
     sequence_id: int
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    cached_tokens: int = 0
     failure: str | None = None
     failure_class: FailureClass = FailureClass.BACKEND_ERROR
 

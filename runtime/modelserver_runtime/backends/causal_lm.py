@@ -20,13 +20,12 @@ from modelserver_runtime.backends.base import (
     TokenLogprobs,
     TokenOutput,
     Work,
-    failure_class_of,
 )
-from modelserver_runtime.backends.grammar import GrammarNotFollowed, LLGuidanceCompiler
+from modelserver_runtime.backends.grammar import LLGuidanceCompiler
 from modelserver_runtime.backends.ragged import ragged_step, undo_step, use_ragged_steps
-from modelserver_runtime.backends.sampling import InvalidLogits, Sampler, top_logprobs
+from modelserver_runtime.backends.sampling import Sampler, top_logprobs
+from modelserver_runtime.backends.step_failures import STEP_FAILURES, failed
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
-from modelserver_runtime.errors import FailureClass
 
 _WARM_UP_TOKENS = 8
 
@@ -123,8 +122,8 @@ class CausalLanguageModel:
     def _guarded(self, sequence: _Sequence, tokens: int) -> TokenOutput:
         try:
             return self._step_one(sequence, tokens)
-        except _FAILURES as error:
-            return _failed(sequence.spec.sequence_id, error)
+        except STEP_FAILURES as error:
+            return failed(sequence.spec.sequence_id, error)
 
     @torch.inference_mode()
     def _decode(self, sequences: Sequence[_Sequence]) -> Iterator[TokenOutput]:
@@ -136,7 +135,7 @@ class CausalLanguageModel:
                 [sequence.cache for sequence in sequences],
                 [sequence.pending[0] for sequence in sequences],
             )
-        except _FAILURES as error:
+        except STEP_FAILURES as error:
             yield from self._decode_apart(sequences, lengths, error)
             return
         for sequence, row in zip(sequences, logits, strict=True):
@@ -149,14 +148,14 @@ class CausalLanguageModel:
             if len(sequences) > 1 and undo_step(sequence.cache, length):
                 yield from self._decode([sequence])
             else:
-                yield _failed(sequence.spec.sequence_id, error)
+                yield failed(sequence.spec.sequence_id, error)
 
     def _sampled(self, sequence: _Sequence, row: Tensor) -> TokenOutput:
         sequence_id = sequence.spec.sequence_id
         try:
             token_id, logprobs = sequence.sampler.sample(row.float())
-        except _FAILURES as error:
-            return _failed(sequence_id, error)
+        except STEP_FAILURES as error:
+            return failed(sequence_id, error)
         sequence.pending = [token_id]
         return TokenOutput(sequence_id=sequence_id, token_id=token_id, logprobs=logprobs)
 
@@ -203,25 +202,3 @@ class CausalLanguageModel:
         for row, token_id in zip(logits, following, strict=False):
             logprobs = torch.log_softmax(row.float(), dim=-1)
             sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
-
-
-# What torch and transformers raise when computing fails; other sequences go on.
-_FAILURES = (RuntimeError, IndexError, ValueError)
-
-
-def _failed(sequence_id: int, error: Exception) -> TokenOutput:
-    return TokenOutput(
-        sequence_id=sequence_id,
-        failure=f"The model could not compute this request: {str(error).partition('\n')[0]}",
-        failure_class=_class_of(error),
-    )
-
-
-def _class_of(error: Exception) -> FailureClass:
-    match error:
-        case InvalidLogits():
-            return FailureClass.INVALID_OUTPUT
-        case GrammarNotFollowed():
-            return FailureClass.GRAMMAR
-        case _:
-            return failure_class_of(error)

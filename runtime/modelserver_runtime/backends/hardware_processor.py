@@ -40,6 +40,11 @@ def instruction_sets(flags: frozenset[str]) -> tuple[str, ...]:
     return (*found, *(name for flag, name in _ARM.items() if flag in flags))
 
 
+def processor_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
+    """Linux's names of what the processor can do."""
+    return _model_and_flags(cpuinfo)[1]
+
+
 def _model_and_flags(cpuinfo: Path) -> tuple[str, frozenset[str]]:
     """Of the first processor; all are alike where models are served."""
     values: dict[str, str] = {}

@@ -1,5 +1,7 @@
 """Loads models of text: what generates, embeds and answers with words of a text."""
 
+import logging
+
 import transformers
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -15,9 +17,12 @@ from modelserver_runtime.backends.loading import (
     model_length,
     translated_errors,
 )
+from modelserver_runtime.backends.native.loading import load_native, native_objection
 from modelserver_runtime.backends.question_answering import QuestionAnswerer
 from modelserver_runtime.backends.seq2seq import TextToText
 from modelserver_runtime.backends.vectors import FeatureExtractor, SentenceSimilarity
+
+log = logging.getLogger(__name__)
 
 
 def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Backend]:
@@ -31,6 +36,12 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
         max_cached_tokens=cache_capacity_tokens(model),
     )
     defaults = _sampling_defaults(generation)
+    if reason := native_objection(model, options):
+        log.info("%s is computed by transformers: %s", options.name, reason)
+    elif native := load_native(model, tokenizer, limits=limits, defaults=defaults):
+        return model, native
+    else:  # its weights are gone
+        model = load_weights(transformers.AutoModelForCausalLM, options)
     return model, CausalLanguageModel(model, tokenizer, limits=limits, defaults=defaults)
 
 

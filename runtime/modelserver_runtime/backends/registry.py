@@ -106,11 +106,16 @@ def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -
         architecture=identity.architecture,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtype="none" if first is None else str(first.dtype).removeprefix("torch."),
-        device=device if first is None or device.startswith("openvino") else str(first.device),
+        device=device if first is None or _is_elsewhere(first, device) else str(first.device),
         threads=threads,
         memory_bytes=sum(tensor.nbytes for tensor in tensors),
         samples=_samples(model, identity.task),
     )
+
+
+def _is_elsewhere(parameter: nn.Parameter, device: str) -> bool:
+    """OpenVINO and the decoder of our own have taken the weights out of torch's module."""
+    return device.startswith("openvino") or parameter.is_meta
 
 
 def _samples(model: nn.Module, task: str) -> bool:

@@ -105,6 +105,7 @@ class GenerationSteps:
             sequence_id=command.sequence_id,
             prompt_token_ids=request.prompt_token_ids,
             sampling=request.sampling,
+            cache_salt=f"{command.ticket.tenant}\n{request.cache_salt}",
         )
         self._backend.add(spec)
         self._scheduler.add(spec, deadline=command.ticket.deadline)

@@ -127,6 +127,7 @@ class OutputAssembler:
             tokens=self._release_tokens(is_last=reason is not None),
             prompt_logprobs=output.prompt_logprobs,
             finish_reason=reason,
+            cached_tokens=output.cached_tokens,
         )
 
     def _release_tokens(self, *, is_last: bool) -> tuple[GeneratedToken, ...]:

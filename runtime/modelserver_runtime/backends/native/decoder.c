@@ -1,0 +1,609 @@
+/* Decoder-only transformers on CPUs with bf16 dot products: one call computes one step.
+ *
+ * A step is a list of rows. A row is one token of one sequence: the next token of an answer, or one
+ * of a prompt's. Every row is computed by the same instructions in the same order whatever other
+ * rows there are, so that an answer does not depend, in any bit, on who else is asking, nor on how
+ * its prompt was cut.
+ *
+ * Weights lie in panels of 32 columns, pairs of rows together, as the instruction takes them:
+ *     panel[n / 32][k / 2][n % 32][k % 2]
+ * Keys and values lie in blocks of 64 tokens, which sequences may share; see `struct block`.
+ */
+#define _GNU_SOURCE
+#include <immintrin.h>
+#include <linux/futex.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef uint16_t bf16;
+
+enum { PANEL = 32, LANES = 16, BLOCK = 64, MOST_ROWS = 12, CHUNK = 32 };
+
+/* ---------------------------------------------------------------- what Python hands over */
+
+typedef struct {
+    int32_t n, k;        /* columns and rows of the product; k is even */
+    const bf16 *panels;
+} matrix;
+
+typedef struct {
+    matrix qkv, out, gate_up, down;
+    const float *qkv_bias, *out_bias;   /* or NULL */
+    const float *input_norm, *post_norm;
+    const float *query_norm, *key_norm; /* or NULL */
+} layer;
+
+typedef struct {
+    int32_t layers, hidden, heads, kv_heads, head, intermediate, vocabulary;
+    float epsilon, scale;
+    const layer *layer;
+    const float *final_norm;
+    matrix embedding;    /* [vocabulary, hidden] */
+    matrix vocabulary_head;
+    const float *cosine, *sine; /* [positions][head / 2] */
+    bf16 *pool;          /* [block][layer][kv head][keys, values] */
+} model;
+
+typedef struct {
+    int32_t rows, chosen;
+    const int32_t *token, *position, *sequence; /* of each row */
+    const int32_t *const *table;  /* of each sequence: its blocks */
+    const int32_t *chosen_rows;   /* whose logits are wanted */
+    float *logits;                /* [chosen][vocabulary] */
+} batch;
+
+/* ---------------------------------------------------------------- small arithmetic */
+
+static inline float widened(bf16 x) {
+    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
+    return u.f;
+}
+
+static inline bf16 narrowed(float x) {
+    union { float f; uint32_t i; } u = {x};
+    if (x != x) return 0x7fc0;
+    return (bf16)((u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16);
+}
+
+static inline void store_narrowed(bf16 *to, __m512 x) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x));
+}
+
+static inline __m512 widened16(const bf16 *from) {
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+/* exp by 2^n * polynomial of degree 5 (minimax on [-ln2/2, ln2/2]); within 2 ulp for x <= 0 */
+static inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.3f));
+    x = _mm512_min_ps(x, _mm512_set1_ps(88.3f));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* ---------------------------------------------------------------- the team of threads */
+
+typedef struct {
+    const model *model;
+    const batch *batch;
+    float *x, *wide;       /* [rows][hidden]; [rows][queries, keys, values] */
+    bf16 *narrow, *queries, *inner; /* inputs of products */
+    int32_t *group;        /* first row of each group of rows of one sequence, and the end */
+    int32_t groups, row_capacity, longest, phases;
+    float **scores;        /* of each thread */
+    bf16 **weights;
+    atomic_int *counter;   /* of each phase: the next piece of its work */
+    int threads;
+    pthread_t *thread;
+    atomic_int arrived;
+    atomic_int turn;
+    atomic_int generation; /* of steps; also what sleepers wait on */
+    atomic_int sleeping;
+    atomic_int finished;
+    int stop;
+} team;
+
+/* Steps follow each other within microseconds; waking a sleeper takes longer than that. */
+enum { SPINS_AT_BARRIER = 20000, SPINS_BEFORE_SLEEP = 60000 };
+
+static void barrier(team *t) {
+    int turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
+    if (atomic_fetch_add(&t->arrived, 1) == t->threads - 1) {
+        atomic_store(&t->arrived, 0);
+        atomic_store(&t->turn, turn + 1);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&t->turn, memory_order_acquire) == turn; spins++) {
+        if (spins < SPINS_AT_BARRIER) _mm_pause();
+        else sched_yield(); /* somebody else has the core that the last one needs */
+    }
+}
+
+static inline int next_piece(team *t, int phase, int pieces) {
+    int piece = atomic_fetch_add_explicit(&t->counter[phase], 1, memory_order_relaxed);
+    return piece < pieces ? piece : -1;
+}
+
+/* ---------------------------------------------------------------- products of matrices */
+
+typedef enum { STORE, ADD, GATED } effect;
+
+typedef struct {
+    effect effect;
+    float *wide;      /* STORE, ADD */
+    bf16 *narrow;     /* GATED: silu(first half of the panel) * second half */
+    long stride;
+    int columns;
+    const float *bias;
+} epilogue;
+
+static inline __attribute__((always_inline)) void finish(
+    const epilogue *e, int row, int panel, __m512 first, __m512 second) {
+    int column = panel * PANEL;
+    if (e->effect == GATED) {
+        __m512 one = _mm512_set1_ps(1.0f);
+        __m512 negative = _mm512_sub_ps(_mm512_setzero_ps(), first);
+        __m512 gate = _mm512_div_ps(first, _mm512_add_ps(one, exponential(negative)));
+        store_narrowed(e->narrow + row * e->stride + panel * LANES, _mm512_mul_ps(gate, second));
+        return;
+    }
+    int left = e->columns - column;
+    __mmask16 low = left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
+    __mmask16 high = left >= PANEL ? 0xffff : left <= LANES ? 0 : (__mmask16)((1u << (left - LANES)) - 1);
+    float *to = e->wide + row * e->stride + column;
+    if (e->bias) {
+        first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, e->bias + column));
+        second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, e->bias + column + LANES));
+    }
+    if (e->effect == ADD) {
+        first = _mm512_add_ps(first, _mm512_maskz_loadu_ps(low, to));
+        second = _mm512_add_ps(second, _mm512_maskz_loadu_ps(high, to + LANES));
+    }
+    _mm512_mask_storeu_ps(to, low, first);
+    _mm512_mask_storeu_ps(to + LANES, high, second);
+}
+
+#define PAIR(pointer) ((__m512bh)_mm512_set1_epi32(*(const int32_t *)(pointer)))
+
+#define TILE(R)                                                                                  \
+    static void tile_##R(const bf16 *a, long stride, const bf16 *w, int pairs,                   \
+                         const epilogue *e, int row, int panel) {                                \
+        __m512 sum[R][2];                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            sum[r][0] = sum[r][1] = _mm512_setzero_ps();                                         \
+        for (int p = 0; p < pairs; p++) {                                                        \
+            _mm_prefetch((const char *)(w + 2 * PANEL * 16), _MM_HINT_T0);                        \
+            _mm_prefetch((const char *)(w + 2 * PANEL * 16 + PANEL), _MM_HINT_T0);                \
+            __m512bh first = (__m512bh)_mm512_loadu_si512(w);                                    \
+            __m512bh second = (__m512bh)_mm512_loadu_si512(w + PANEL);                           \
+            w += 2 * PANEL;                                                                      \
+            _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                               \
+                __m512bh x = PAIR(a + r * stride + 2 * p);                                       \
+                sum[r][0] = _mm512_dpbf16_ps(sum[r][0], first, x);                               \
+                sum[r][1] = _mm512_dpbf16_ps(sum[r][1], second, x);                              \
+            }                                                                                    \
+        }                                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            finish(e, row + r, panel, sum[r][0], sum[r][1]);                                     \
+    }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+typedef void tile(const bf16 *, long, const bf16 *, int, const epilogue *, int, int);
+static tile *const TILES[] = {0, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6,
+                              tile_7, tile_8, tile_9, tile_10, tile_11, tile_12};
+
+/* rows that are left over after full tiles are spread: 13 rows are 7 and 6, not 12 and 1 */
+static inline int tile_rows(int left) {
+    int tiles = (left + MOST_ROWS - 1) / MOST_ROWS;
+    return (left + tiles - 1) / tiles;
+}
+
+static void multiply(team *t, int phase, const matrix *m, const bf16 *a, int rows, epilogue e) {
+    int panels = (m->n + PANEL - 1) / PANEL;
+    e.columns = m->n;
+    for (int panel; (panel = next_piece(t, phase, panels)) >= 0;) {
+        const bf16 *w = m->panels + (long)panel * PANEL * m->k;
+        for (int row = 0; row < rows;) {
+            int count = tile_rows(rows - row);
+            TILES[count](a + (long)row * m->k, m->k, w, m->k / 2, &e, row, panel);
+            row += count;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- attention */
+
+static inline bf16 *keys_of(const model *m, int block, int layer, int head) {
+    long part = (long)BLOCK * m->head;
+    return m->pool + (((long)block * m->layers + layer) * m->kv_heads + head) * 2 * part;
+}
+
+/* Keys: panels of 16 tokens, pairs of dimensions together. Values: pairs of tokens together. */
+static void remember(const model *m, bf16 *block, int at, const float *key, const float *value) {
+    bf16 *keys = block + (long)(at / LANES) * LANES * m->head + (at % LANES) * 2;
+    bf16 *values = block + (long)BLOCK * m->head + (long)(at / 2) * 2 * m->head + at % 2;
+    for (int d = 0; d < m->head; d += 2) {
+        keys[d * LANES] = narrowed(key[d]);
+        keys[d * LANES + 1] = narrowed(key[d + 1]);
+    }
+    for (int d = 0; d < m->head; d++) {
+        values[2 * d] = narrowed(value[d]);
+        if (at % 2 == 0) values[2 * d + 1] = 0; /* what was there may be no number */
+    }
+}
+
+#define SCORES(R)                                                                                \
+    static void scores_##R(const bf16 *q, long stride, const bf16 *keys, int pairs, float *to,   \
+                           long to_stride) {                                                     \
+        __m512 sum[R];                                                                           \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) sum[r] = _mm512_setzero_ps();       \
+        for (int p = 0; p < pairs; p++) {                                                        \
+            __m512bh key = (__m512bh)_mm512_loadu_si512(keys + 2 * LANES * p);                   \
+            _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                 \
+                sum[r] = _mm512_dpbf16_ps(sum[r], key, PAIR(q + r * stride + 2 * p));            \
+        }                                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            _mm512_storeu_ps(to + r * to_stride, sum[r]);                                        \
+    }
+SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(5) SCORES(6) SCORES(7) SCORES(8) SCORES(9)
+SCORES(10) SCORES(11) SCORES(12)
+typedef void scoring(const bf16 *, long, const bf16 *, int, float *, long);
+static scoring *const SCORINGS[] = {0, scores_1, scores_2, scores_3, scores_4, scores_5, scores_6,
+                                    scores_7, scores_8, scores_9, scores_10, scores_11, scores_12};
+
+#define MIX(R)                                                                                   \
+    static void mix_##R(const model *m, const int32_t *table, int layer, int head, int column,   \
+                        const bf16 *weights, long stride, int tokens, float (*out)[CHUNK]) {     \
+        __m512 sum[R][2];                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            sum[r][0] = sum[r][1] = _mm512_setzero_ps();                                         \
+        for (int begin = 0; begin < tokens; begin += BLOCK) {                                    \
+            const bf16 *values = keys_of(m, table[begin / BLOCK], layer, head)                   \
+                                 + (long)BLOCK * m->head + 2 * column;                           \
+            int left = tokens - begin < BLOCK ? tokens - begin : BLOCK;                          \
+            for (int p = 0; p < (left + 1) / 2; p++, values += 2 * m->head) {                    \
+                __m512bh first = (__m512bh)_mm512_loadu_si512(values);                           \
+                __m512bh second = (__m512bh)_mm512_loadu_si512(values + PANEL);                  \
+                _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                           \
+                    __m512bh x = PAIR(weights + r * stride + begin + 2 * p);                     \
+                    sum[r][0] = _mm512_dpbf16_ps(sum[r][0], first, x);                           \
+                    sum[r][1] = _mm512_dpbf16_ps(sum[r][1], second, x);                          \
+                }                                                                                \
+            }                                                                                    \
+        }                                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                                   \
+            _mm512_storeu_ps(out[r], sum[r][0]);                                                 \
+            _mm512_storeu_ps(out[r] + LANES, sum[r][1]);                                         \
+        }                                                                                        \
+    }
+MIX(1) MIX(2) MIX(3) MIX(4) MIX(5) MIX(6) MIX(7) MIX(8) MIX(9) MIX(10) MIX(11) MIX(12)
+typedef void mixing(const model *, const int32_t *, int, int, int, const bf16 *, long, int,
+                    float (*)[CHUNK]);
+static mixing *const MIXINGS[] = {0, mix_1, mix_2, mix_3, mix_4, mix_5, mix_6,
+                                  mix_7, mix_8, mix_9, mix_10, mix_11, mix_12};
+
+/* scores -> weights that are not yet divided by their sum, which is returned */
+static float softmax(float *scores, bf16 *weights, int tokens, int padded, float scale) {
+    for (int i = tokens; i < padded; i++) scores[i] = -INFINITY;
+    __m512 most = _mm512_set1_ps(-INFINITY);
+    for (int i = 0; i < padded; i += LANES) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + i));
+    __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most) * scale);
+    __m512 factor = _mm512_set1_ps(scale), sum = _mm512_setzero_ps();
+    for (int i = 0; i < padded; i += LANES) {
+        __m512 x = _mm512_loadu_ps(scores + i);
+        __mmask16 seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
+        __m512 e = _mm512_maskz_mov_ps(seen, exponential(_mm512_fmsub_ps(x, factor, top)));
+        sum = _mm512_add_ps(sum, e);
+        store_narrowed(weights + i, e);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+/* Consecutive rows of one sequence, and all query heads that share one head of keys. */
+static void attend(team *t, int thread, int layer, int begin, int end, int head) {
+    const model *m = t->model;
+    const batch *b = t->batch;
+    int repeats = m->heads / m->kv_heads, rows = end - begin;
+    const int32_t *table = b->table[b->sequence[begin]];
+    int tokens = b->position[end - 1] + 1;
+    int padded = (tokens + BLOCK - 1) / BLOCK * BLOCK;
+    float *scores = t->scores[thread], sums[MOST_ROWS];
+    bf16 *weights = t->weights[thread];
+    long width = (long)m->heads * m->head;
+    /* rows of queries: [row][repeat]; of one row they follow each other, so one row at a time
+       unless there is only one repeat */
+    const bf16 *queries[MOST_ROWS];
+    int count = 0;
+    for (int row = begin; row < end; row++)
+        for (int r = 0; r < repeats; r++)
+            queries[count++] = t->queries + row * width + (long)(head * repeats + r) * m->head;
+    bf16 packed[MOST_ROWS * 256];
+    for (int i = 0; i < count; i++) memcpy(packed + i * m->head, queries[i], m->head * sizeof(bf16));
+    for (int at = 0; at < tokens; at += LANES) {
+        const bf16 *keys = keys_of(m, table[at / BLOCK], layer, head)
+                           + (long)(at % BLOCK / LANES) * LANES * m->head;
+        SCORINGS[count](packed, m->head, keys, m->head / 2, scores + at, padded);
+    }
+    for (int i = 0; i < count; i++) {
+        int seen = b->position[begin + i / repeats] + 1;
+        sums[i] = softmax(scores + (long)i * padded, weights + (long)i * padded, seen, padded, m->scale);
+    }
+    for (int column = 0; column < m->head; column += CHUNK) {
+        float mixed[MOST_ROWS][CHUNK];
+        MIXINGS[count](m, table, layer, head, column, weights, padded, tokens, mixed);
+        for (int i = 0; i < count; i++) {
+            __m512 factor = _mm512_set1_ps(1.0f / sums[i]);
+            bf16 *to = t->inner + (begin + i / repeats) * width
+                       + (long)(head * repeats + i % repeats) * m->head + column;
+            store_narrowed(to, _mm512_mul_ps(_mm512_loadu_ps(mixed[i]), factor));
+            store_narrowed(to + LANES, _mm512_mul_ps(_mm512_loadu_ps(mixed[i] + LANES), factor));
+        }
+    }
+    (void)rows;
+}
+
+/* ---------------------------------------------------------------- what is done row by row */
+
+static void normalize(const float *x, const float *weight, int n, float epsilon, bf16 *to) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int i = 0; i < n; i += LANES) {
+        __m512 v = _mm512_loadu_ps(x + i);
+        sum = _mm512_fmadd_ps(v, v, sum);
+    }
+    __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(sum) / n + epsilon));
+    for (int i = 0; i < n; i += LANES) {
+        __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x + i), factor);
+        store_narrowed(to + i, _mm512_mul_ps(v, _mm512_loadu_ps(weight + i)));
+    }
+}
+
+static void normalize_head(float *x, const float *weight, int n, float epsilon) {
+    float sum = 0;
+    for (int i = 0; i < n; i++) sum += x[i] * x[i];
+    float factor = 1.0f / sqrtf(sum / n + epsilon);
+    for (int i = 0; i < n; i++) x[i] *= factor * weight[i];
+}
+
+static void rotate(float *x, const float *cosine, const float *sine, int half) {
+    for (int i = 0; i < half; i += LANES) {
+        __mmask16 mask = half - i >= LANES ? 0xffff : (__mmask16)((1u << (half - i)) - 1);
+        __m512 a = _mm512_maskz_loadu_ps(mask, x + i), b = _mm512_maskz_loadu_ps(mask, x + half + i);
+        __m512 c = _mm512_maskz_loadu_ps(mask, cosine + i), s = _mm512_maskz_loadu_ps(mask, sine + i);
+        _mm512_mask_storeu_ps(x + i, mask, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+        _mm512_mask_storeu_ps(x + half + i, mask, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
+    }
+}
+
+static void embed(const model *m, int token, float *to) {
+    const bf16 *from = m->embedding.panels + (long)(token / PANEL) * PANEL * m->hidden
+                       + (token % PANEL) * 2;
+    for (int k = 0; k < m->hidden; k += 2, from += 2 * PANEL) {
+        to[k] = widened(from[0]);
+        to[k + 1] = widened(from[1]);
+    }
+}
+
+static void place(team *t, int layer_index, int row) {
+    const model *m = t->model;
+    const batch *b = t->batch;
+    const layer *l = &m->layer[layer_index];
+    int half = m->head / 2, position = b->position[row];
+    const float *cosine = m->cosine + (long)position * half, *sine = m->sine + (long)position * half;
+    float *query = t->wide + (long)row * (m->heads + 2 * m->kv_heads) * m->head;
+    float *key = query + (long)m->heads * m->head, *value = key + (long)m->kv_heads * m->head;
+    bf16 *to = t->queries + (long)row * m->heads * m->head;
+    for (int h = 0; h < m->heads; h++) {
+        float *x = query + (long)h * m->head;
+        if (l->query_norm) normalize_head(x, l->query_norm, m->head, m->epsilon);
+        rotate(x, cosine, sine, half);
+        for (int d = 0; d < m->head; d += LANES)
+            store_narrowed(to + (long)h * m->head + d, _mm512_loadu_ps(x + d));
+    }
+    int block = b->table[b->sequence[row]][position / BLOCK];
+    for (int h = 0; h < m->kv_heads; h++) {
+        float *x = key + (long)h * m->head;
+        if (l->key_norm) normalize_head(x, l->key_norm, m->head, m->epsilon);
+        rotate(x, cosine, sine, half);
+        remember(m, keys_of(m, block, layer_index, h), position % BLOCK, x, value + (long)h * m->head);
+    }
+}
+
+/* ---------------------------------------------------------------- a step */
+
+/* Two rows of one pair of values may not be written by two threads: pieces are whole groups. */
+static void place_all(team *t, int phase, int layer) {
+    for (int g; (g = next_piece(t, phase, t->groups)) >= 0;)
+        for (int row = t->group[g]; row < t->group[g + 1]; row++) place(t, layer, row);
+}
+
+static void normalize_all(team *t, int phase, const float *weight) {
+    const model *m = t->model;
+    for (int row; (row = next_piece(t, phase, t->batch->rows)) >= 0;)
+        normalize(t->x + (long)row * m->hidden, weight, m->hidden, m->epsilon, t->narrow + (long)row * m->hidden);
+}
+
+static void attend_all(team *t, int thread, int phase, int layer) {
+    const model *m = t->model;
+    int most = MOST_ROWS / (m->heads / m->kv_heads);
+    /* long groups are cut here; `most` rows of queries fit the registers */
+    int pieces = 0;
+    for (int g = 0; g < t->groups; g++)
+        pieces += (t->group[g + 1] - t->group[g] + most - 1) / most;
+    int total = pieces * m->kv_heads, g = 0, before = 0;
+    for (int piece; (piece = next_piece(t, phase, total)) >= 0;) {
+        int index = piece / m->kv_heads;
+        for (;;) { /* pieces come in order */
+            int here = (t->group[g + 1] - t->group[g] + most - 1) / most;
+            if (index < before + here) break;
+            before += here;
+            g++;
+        }
+        int begin = t->group[g] + (index - before) * most;
+        int end = begin + most < t->group[g + 1] ? begin + most : t->group[g + 1];
+        attend(t, thread, layer, begin, end, piece % m->kv_heads);
+    }
+}
+
+static void run(team *t, int thread) {
+    const model *m = t->model;
+    const batch *b = t->batch;
+    int phase = 0, width = m->heads * m->head;
+    for (int row; (row = next_piece(t, phase, b->rows)) >= 0;) {
+        float *x = t->x + (long)row * m->hidden;
+        embed(m, b->token[row], x);
+        normalize(x, m->layer[0].input_norm, m->hidden, m->epsilon, t->narrow + (long)row * m->hidden);
+    }
+    barrier(t), phase++;
+    for (int i = 0; i < m->layers; i++) {
+        const layer *l = &m->layer[i];
+        if (i) normalize_all(t, phase, l->input_norm), barrier(t), phase++;
+        multiply(t, phase, &l->qkv, t->narrow, b->rows,
+                 (epilogue){.effect = STORE, .wide = t->wide, .stride = l->qkv.n, .bias = l->qkv_bias});
+        barrier(t), phase++;
+        place_all(t, phase, i);
+        barrier(t), phase++;
+        attend_all(t, thread, phase, i);
+        barrier(t), phase++;
+        multiply(t, phase, &l->out, t->inner, b->rows,
+                 (epilogue){.effect = ADD, .wide = t->x, .stride = m->hidden, .bias = l->out_bias});
+        barrier(t), phase++;
+        normalize_all(t, phase, l->post_norm);
+        barrier(t), phase++;
+        multiply(t, phase, &l->gate_up, t->narrow, b->rows,
+                 (epilogue){.effect = GATED, .narrow = t->inner, .stride = m->intermediate});
+        barrier(t), phase++;
+        multiply(t, phase, &l->down, t->inner, b->rows,
+                 (epilogue){.effect = ADD, .wide = t->x, .stride = m->hidden});
+        barrier(t), phase++;
+    }
+    (void)width;
+    for (int i; (i = next_piece(t, phase, b->chosen)) >= 0;)
+        normalize(t->x + (long)b->chosen_rows[i] * m->hidden, m->final_norm, m->hidden, m->epsilon,
+                  t->narrow + (long)i * m->hidden);
+    barrier(t), phase++;
+    multiply(t, phase, &m->vocabulary_head, t->narrow, b->chosen,
+             (epilogue){.effect = STORE, .wide = b->logits, .stride = m->vocabulary});
+    barrier(t);
+}
+
+static long futex(atomic_int *at, int operation, int value) {
+    return syscall(SYS_futex, at, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+typedef struct { team *team; int index; } member;
+
+static void *work(void *argument) {
+    member me = *(member *)argument;
+    free(argument);
+    team *t = me.team;
+    for (int seen = 0;;) {
+        for (int spins = 0; atomic_load(&t->generation) == seen; spins++) {
+            if (spins < SPINS_BEFORE_SLEEP) { _mm_pause(); continue; }
+            atomic_fetch_add(&t->sleeping, 1);
+            futex(&t->generation, FUTEX_WAIT, seen);
+            atomic_fetch_sub(&t->sleeping, 1);
+        }
+        seen = atomic_load(&t->generation);
+        if (t->stop) return NULL;
+        run(t, me.index);
+    }
+}
+
+static void *room(size_t bytes) {
+    void *made = NULL;
+    if (posix_memalign(&made, 64, bytes + 64)) return NULL;
+    memset(made, 0, bytes + 64);
+    return made;
+}
+
+/* ---------------------------------------------------------------- the interface */
+
+team *decoder_start(const model *m, int threads, int most_rows, int longest) {
+    team *t = room(sizeof *t);
+    int padded = (longest + BLOCK - 1) / BLOCK * BLOCK;
+    long inner = m->intermediate > m->heads * m->head ? m->intermediate : m->heads * m->head;
+    t->model = m;
+    t->threads = threads;
+    t->row_capacity = most_rows;
+    t->phases = 8 * m->layers + 4;
+    t->x = room(sizeof(float) * most_rows * m->hidden);
+    t->wide = room(sizeof(float) * most_rows * (m->heads + 2 * m->kv_heads) * m->head);
+    t->narrow = room(sizeof(bf16) * most_rows * m->hidden);
+    t->queries = room(sizeof(bf16) * most_rows * m->heads * m->head);
+    t->inner = room(sizeof(bf16) * most_rows * inner);
+    t->group = room(sizeof(int32_t) * (most_rows + 1));
+    t->counter = room(sizeof(atomic_int) * t->phases);
+    t->scores = room(sizeof(float *) * threads);
+    t->weights = room(sizeof(bf16 *) * threads);
+    t->thread = room(sizeof(pthread_t) * threads);
+    for (int i = 0; i < threads; i++) {
+        t->scores[i] = room(sizeof(float) * MOST_ROWS * padded);
+        t->weights[i] = room(sizeof(bf16) * MOST_ROWS * padded);
+    }
+    for (int i = 1; i < threads; i++) {
+        member *m2 = malloc(sizeof *m2);
+        *m2 = (member){t, i};
+        pthread_create(&t->thread[i], NULL, work, m2);
+    }
+    return t;
+}
+
+void decoder_step(team *t, const batch *b) {
+    t->batch = b;
+    t->groups = 0;
+    for (int row = 0; row < b->rows; row++)
+        if (!row || b->sequence[row] != b->sequence[row - 1]) t->group[t->groups++] = row;
+    t->group[t->groups] = b->rows;
+    memset((void *)t->counter, 0, sizeof(atomic_int) * t->phases);
+    atomic_fetch_add(&t->generation, 1);
+    if (atomic_load(&t->sleeping)) futex(&t->generation, FUTEX_WAKE, t->threads);
+    run(t, 0);
+}
+
+void decoder_stop(team *t) {
+    t->stop = 1;
+    atomic_fetch_add(&t->generation, 1);
+    futex(&t->generation, FUTEX_WAKE, t->threads);
+    for (int i = 1; i < t->threads; i++) pthread_join(t->thread[i], NULL);
+    for (int i = 0; i < t->threads; i++) free(t->scores[i]), free(t->weights[i]);
+    free(t->x), free(t->wide), free(t->narrow), free(t->queries), free(t->inner), free(t->group);
+    free((void *)t->counter), free(t->scores), free(t->weights), free(t->thread), free(t);
+}
+
+/* [n][k] -> panels; columns beyond n are zero */
+void decoder_pack(const bf16 *from, int n, int k, bf16 *to) {
+    for (int panel = 0; panel < (n + PANEL - 1) / PANEL; panel++)
+        for (int c = 0; c < PANEL; c++) {
+            int column = panel * PANEL + c;
+            uint32_t *pairs = (uint32_t *)(to + (long)panel * PANEL * k) + c;
+            const uint32_t *source = (const uint32_t *)(from + (long)column * k);
+            for (int p = 0; p < k / 2; p++) pairs[(long)p * PANEL] = column < n ? source[p] : 0;
+        }
+}
+
+/* as decoder_pack, of two matrices: 16 columns of each in a panel */
+void decoder_pack_gated(const bf16 *gate, const bf16 *up, int n, int k, bf16 *to) {
+    for (int panel = 0; panel < n / LANES; panel++)
+        for (int c = 0; c < PANEL; c++) {
+            int column = panel * LANES + c % LANES;
+            uint32_t *pairs = (uint32_t *)(to + (long)panel * PANEL * k) + c;
+            const uint32_t *source = (const uint32_t *)((c < LANES ? gate : up) + (long)column * k);
+            for (int p = 0; p < k / 2; p++) pairs[(long)p * PANEL] = source[p];
+        }
+}

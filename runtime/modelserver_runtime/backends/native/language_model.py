@@ -1,0 +1,249 @@
+"""Text generation with the decoder of our own: rows of many sequences in one call a step.
+
+A sequence gets the same tokens, bit for bit, whatever is computed beside it, however its prompt is
+cut, and whether its beginning was computed for it or for somebody before: `decoder.c` computes each
+row by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelserver_runtime.backends.base import (
+    GenerationLimits,
+    SamplingDefaults,
+    SamplingParameters,
+    SequenceSpec,
+    TokenLogprobs,
+    TokenOutput,
+    Work,
+)
+from modelserver_runtime.backends.grammar import LLGuidanceCompiler
+from modelserver_runtime.backends.native.blocks import (
+    BLOCK_TOKENS,
+    BlockPool,
+    Key,
+    OutOfBlocks,
+    keys_of,
+)
+from modelserver_runtime.backends.native.decoder import Decoder, Part
+from modelserver_runtime.backends.native.weights import PackedModel
+from modelserver_runtime.backends.sampling import Sampler, top_logprobs
+from modelserver_runtime.backends.step_failures import STEP_FAILURES, failed
+from modelserver_runtime.backends.tokenization import TransformersTokenizer
+
+# Rows of one call; a step of more is several calls. What a row needs beside the weights is small,
+# but there is a full set of it for each.
+MOST_ROWS = 1024
+# Of all blocks, those that may be kept for prompts that begin like one before.
+_SHARE_OF_UNUSED = 0.5
+_WARM_UP_TOKENS = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sequence:
+    """`token_ids` are those of the prompt and of the answer so far; `computed` of them are cached.
+
+    `blocks` has room for more than are in use, so that it need not grow at every step; the first
+    `held` entries are real. `published` blocks can be found by others. The first `reused` tokens
+    were computed for somebody else.
+    """
+
+    spec: SequenceSpec
+    sampler: Sampler
+    token_ids: list[int]
+    keys: list[Key]
+    blocks: NDArray[np.int32]
+    held: int = 0
+    computed: int = 0
+    published: int = 0
+    reused: int = 0
+    is_begun: bool = False
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+
+    @property
+    def is_in_prompt(self) -> bool:
+        return self.computed < len(self.spec.prompt_token_ids)
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        return self.spec.sampling.prompt_logprobs is not None
+
+
+class NativeLanguageModel:
+    """See `backends.base.GenerationBackend`."""
+
+    def __init__(
+        self,
+        model: PackedModel,
+        tokenizer: TransformersTokenizer,
+        *,
+        limits: GenerationLimits,
+        defaults: SamplingDefaults,
+        threads: int,
+        blocks: int,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.limits = limits
+        self.defaults = defaults
+        self.grammars = LLGuidanceCompiler(
+            tokenizer.inner,
+            vocabulary_size=limits.vocabulary_size,
+            end_token_ids=limits.end_token_ids,
+        )
+        model.reserve(blocks, BLOCK_TOKENS)
+        longest = limits.max_model_length
+        self._decoder = Decoder(model, threads=threads, most_rows=MOST_ROWS, longest=longest)
+        self._pool = BlockPool(blocks, most_unused=int(blocks * _SHARE_OF_UNUSED))
+        self._sequences: dict[int, _Sequence] = {}
+
+    def warm_up(self) -> None:
+        """Two steps of a greedy answer: a prompt, then a token after it."""
+        prompt = tuple(index % self.limits.vocabulary_size for index in range(_WARM_UP_TOKENS))
+        sampling = SamplingParameters(max_tokens=2, temperature=0)
+        self.add(SequenceSpec(sequence_id=-1, prompt_token_ids=prompt, sampling=sampling))
+        try:
+            for tokens in (len(prompt), 1):
+                [output] = self.step([Work(sequence_id=-1, tokens=tokens)])
+                if output.failure is not None:
+                    raise RuntimeError(output.failure)
+        finally:
+            self.free(-1)
+
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """Of the token after these; nothing is kept of them."""
+        blocks = [self._pool.take() for _ in range(0, len(token_ids), BLOCK_TOKENS)]
+        part = Part(token_ids=token_ids, start=0, blocks=np.array(blocks, dtype=np.int32))
+        [logits] = self._decoder.step([part])
+        for block in blocks:
+            self._pool.release(block)
+        return logits[-1]
+
+    def add(self, sequence: SequenceSpec) -> None:
+        most = len(sequence.prompt_token_ids) + sequence.sampling.max_tokens
+        self._sequences[sequence.sequence_id] = _Sequence(
+            spec=sequence,
+            sampler=Sampler(
+                sequence.sampling,
+                sequence.prompt_token_ids,
+                self.limits.end_token_ids,
+                torch.device("cpu"),
+                self.grammars.constraint(sequence.sampling.grammar),
+            ),
+            token_ids=list(sequence.prompt_token_ids),
+            keys=list(keys_of(sequence.cache_salt, sequence.prompt_token_ids)),
+            blocks=np.zeros(-(-most // BLOCK_TOKENS) + 1, dtype=np.int32),
+        )
+
+    def free(self, sequence_id: int) -> None:
+        sequence = self._sequences.pop(sequence_id, None)
+        if sequence is not None:
+            for block in sequence.blocks[: sequence.held].tolist():
+                self._pool.release(block)
+
+    def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
+        outputs: list[TokenOutput] = []
+        planned: list[tuple[_Sequence, Part]] = []
+        rows = 0
+        for sequence, part in self._parts(work, outputs):
+            if planned and rows + len(part.token_ids) > MOST_ROWS:
+                outputs.extend(self._compute(planned))
+                planned, rows = [], 0
+            planned.append((sequence, part))
+            rows += len(part.token_ids)
+        if planned:
+            outputs.extend(self._compute(planned))
+        return outputs
+
+    def _parts(
+        self, work: Sequence[Work], outputs: list[TokenOutput]
+    ) -> Iterator[tuple[_Sequence, Part]]:
+        """Cuts long pieces of work; what cannot be begun, or is known already, is an output."""
+        for item in work:
+            sequence = self._sequences[item.sequence_id]
+            end = sequence.computed + item.tokens if sequence.is_begun else item.tokens
+            try:
+                self._begin(sequence)
+                self._take_blocks(sequence, end)
+            except (OutOfBlocks, IndexError) as error:
+                outputs.append(failed(item.sequence_id, error))
+                continue
+            if sequence.computed >= end:
+                outputs.append(TokenOutput(sequence_id=item.sequence_id))
+            for begin in range(sequence.computed, end, MOST_ROWS):
+                yield sequence, self._part(sequence, begin, min(end, begin + MOST_ROWS))
+
+    def _begin(self, sequence: _Sequence) -> None:
+        """Takes over what others have computed of its prompt, but for the last token."""
+        if sequence.is_begun:
+            return
+        sequence.is_begun = True
+        if max(sequence.token_ids) >= self.limits.vocabulary_size or min(sequence.token_ids) < 0:
+            raise IndexError("a token is not of the model's vocabulary")
+        if sequence.wants_prompt_logprobs:
+            return
+        most = (len(sequence.token_ids) - 1) // BLOCK_TOKENS
+        found = self._pool.find(sequence.keys[:most])
+        sequence.blocks[: len(found)] = found
+        sequence.held = sequence.published = len(found)
+        sequence.computed = sequence.reused = len(found) * BLOCK_TOKENS
+
+    def _take_blocks(self, sequence: _Sequence, tokens: int) -> None:
+        while sequence.held * BLOCK_TOKENS < tokens:
+            sequence.blocks[sequence.held] = self._pool.take()
+            sequence.held += 1
+
+    def _part(self, sequence: _Sequence, begin: int, end: int) -> Part:
+        return Part(
+            token_ids=sequence.token_ids[begin:end],
+            start=begin,
+            blocks=sequence.blocks,
+            wants_all=sequence.wants_prompt_logprobs and sequence.is_in_prompt,
+        )
+
+    def _compute(self, planned: Sequence[tuple[_Sequence, Part]]) -> Iterator[TokenOutput]:
+        computed = self._decoder.step([part for _, part in planned])
+        for (sequence, part), logits in zip(planned, computed, strict=True):
+            if part.wants_all:
+                self._note_prompt_logprobs(sequence, part.start, logits)
+            sequence.computed = part.start + len(part.token_ids)
+            self._publish(sequence)
+            if sequence.computed < len(sequence.token_ids):
+                yield TokenOutput(sequence_id=sequence.spec.sequence_id)
+            else:
+                yield self._sampled(sequence, logits[-1])
+
+    def _sampled(self, sequence: _Sequence, logits: Tensor) -> TokenOutput:
+        sequence_id = sequence.spec.sequence_id
+        is_first = len(sequence.token_ids) == len(sequence.spec.prompt_token_ids)
+        try:
+            token_id, logprobs = sequence.sampler.sample(logits)
+        except STEP_FAILURES as error:
+            return failed(sequence_id, error)
+        sequence.token_ids.append(token_id)
+        return TokenOutput(
+            sequence_id=sequence_id,
+            token_id=token_id,
+            logprobs=logprobs,
+            prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first else (),
+            cached_tokens=sequence.reused if is_first else 0,
+        )
+
+    def _publish(self, sequence: _Sequence) -> None:
+        """Full blocks of the prompt can be found from now on."""
+        full = min(sequence.computed // BLOCK_TOKENS, len(sequence.keys))
+        for index in range(sequence.published, full):
+            self._pool.publish(int(sequence.blocks[index]), sequence.keys[index])
+        sequence.published = max(sequence.published, full)
+
+    def _note_prompt_logprobs(self, sequence: _Sequence, start: int, logits: Tensor) -> None:
+        """Row i of the logits tells the probability of prompt token start + i + 1."""
+        count = sequence.spec.sampling.prompt_logprobs or 0
+        following = sequence.spec.prompt_token_ids[start + 1 : start + 1 + logits.shape[0]]
+        for row, token_id in zip(logits, following, strict=False):
+            logprobs = torch.log_softmax(row, dim=-1)
+            sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
