@@ -134,7 +134,10 @@ def test_what_it_cannot_compute_is_left_to_transformers(tmp_path, words):
     directory = made(tmp_path, kind, dtype, **options)
     model = transformers.AutoModelForCausalLM.from_pretrained(directory)
     assert words in objection(model)
-    assert isinstance(loaded(directory).backend, CausalLanguageModel)
+    made_model = loaded(directory)
+    assert isinstance(made_model.backend, CausalLanguageModel)
+    assert made_model.description.engine == "transformers"
+    assert words in made_model.description.engine_reason
 
 
 def test_what_is_said_about_the_model_does_not_depend_on_who_computes_it(tmp_path):
@@ -145,6 +148,7 @@ def test_what_is_said_about_the_model_does_not_depend_on_who_computes_it(tmp_pat
     assert description.dtype == "bfloat16"
     assert description.device == "cpu"
     assert description.memory_bytes >= 2 * description.parameters
+    assert (description.engine, description.engine_reason) == ("native", "")
 
 
 @pytest.mark.parametrize("chunk", [1, 7, BLOCK_TOKENS, 100])

@@ -211,6 +211,14 @@ class GrammarCompiler(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computation:
+    """Which engine computes a model, and why not a faster one."""
+
+    engine: str = "transformers"
+    reason: str = ""
+
+
 class GenerationBackend(Protocol):
     @property
     def limits(self) -> GenerationLimits: ...
@@ -296,8 +304,9 @@ type Backend = GenerationBackend | EmbeddingBackend | BatchBackend
 class ModelDescription:
     """What is said about a loaded model; `memory_bytes` are those of its weights and buffers.
 
-    `contents` is a digest of its files, empty for a model that has none. A model that `samples`
-    draws random numbers unless a request says otherwise.
+    `engine` computes it: `native`, or `transformers` because of `engine_reason`, which is empty
+    where there is nothing else. `contents` is a digest of its files, empty for a model that has
+    none. A model that `samples` draws random numbers unless a request says otherwise.
     """
 
     task: str
@@ -307,6 +316,8 @@ class ModelDescription:
     device: str
     threads: int
     memory_bytes: int = 0
+    engine: str = "transformers"
+    engine_reason: str = ""
     contents: str = ""
     samples: bool = False
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from modelserver_runtime.backends.base import (
+    Computation,
     GenerationLimits,
     SamplingDefaults,
     SamplingParameters,
@@ -56,7 +57,10 @@ class CausalLanguageModel:
         *,
         limits: GenerationLimits,
         defaults: SamplingDefaults,
+        reason: str = "",
     ) -> None:
+        """`reason` says why nothing faster computes this model."""
+        self.computation = Computation(engine="transformers", reason=reason)
         self._model = model
         self.tokenizer = tokenizer
         self.limits = limits

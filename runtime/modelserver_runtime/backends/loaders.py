@@ -36,13 +36,16 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
         max_cached_tokens=cache_capacity_tokens(model),
     )
     defaults = _sampling_defaults(generation)
-    if reason := native_objection(model, options):
+    reason = native_objection(model, options)
+    if reason:
         log.info("%s is computed by transformers: %s", options.name, reason)
     elif native := load_native(model, tokenizer, limits=limits, defaults=defaults):
         return model, native
     else:  # its weights are gone
+        reason = "the native engine computes something else than transformers"
         model = load_weights(transformers.AutoModelForCausalLM, options)
-    return model, CausalLanguageModel(model, tokenizer, limits=limits, defaults=defaults)
+    slower = CausalLanguageModel(model, tokenizer, limits=limits, defaults=defaults, reason=reason)
+    return model, slower
 
 
 def _end_token_ids(generation: GenerationConfig, tokenizers: int | None) -> frozenset[int]:

@@ -9,7 +9,12 @@ from torch import nn
 
 from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends import openvino_model
-from modelserver_runtime.backends.base import Backend, LoadedModel, ModelDescription
+from modelserver_runtime.backends.base import (
+    Backend,
+    Computation,
+    LoadedModel,
+    ModelDescription,
+)
 from modelserver_runtime.backends.detection import Identity
 from modelserver_runtime.backends.hardware import Device
 from modelserver_runtime.backends.hardware_choice import AUTO, choose
@@ -62,8 +67,14 @@ def load_model(
     progress.enter(Phase.WARMING_UP, message="Computing a first answer")
     with translated_errors():
         backend.warm_up()
+    computation = _computation(backend)
     return LoadedModel(
-        description=_describe(model, identity, threads, options.device), backend=backend
+        description=replace(
+            _describe(model, identity, threads, options.device),
+            engine=computation.engine,
+            engine_reason=computation.reason,
+        ),
+        backend=backend,
     )
 
 
@@ -111,6 +122,12 @@ def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -
         memory_bytes=sum(tensor.nbytes for tensor in tensors),
         samples=_samples(model, identity.task),
     )
+
+
+def _computation(backend: Backend) -> Computation:
+    """Only models that generate text can be computed by more than one engine."""
+    computation: Computation = getattr(backend, "computation", Computation())
+    return computation
 
 
 def _is_elsewhere(parameter: nn.Parameter, device: str) -> bool:

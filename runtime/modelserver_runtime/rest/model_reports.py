@@ -75,6 +75,8 @@ def _loaded(model: ServedModel) -> LoadedReport | None:
         dtype=what.dtype,
         device=what.device,
         threads=what.threads,
+        engine=what.engine,
+        engine_reason=what.engine_reason,
         memory_bytes=model.size_bytes,
         max_model_length=service.max_model_length,
         circuits={str(failure): str(state) for failure, state in service.gate.circuits().items()},

@@ -24,7 +24,7 @@
 
 typedef uint16_t bf16;
 
-enum { PANEL = 32, LANES = 16, BLOCK = 64, MOST_ROWS = 12, CHUNK = 32 };
+enum { PANEL = 32, LANES = 16, BLOCK = 64, MOST_ROWS = 12, CHUNK = 32, WIDEST_HEAD = 256 };
 
 /* ---------------------------------------------------------------- what Python hands over */
 
@@ -100,45 +100,64 @@ static inline __m512 exponential(__m512 x) {
 
 /* ---------------------------------------------------------------- the team of threads */
 
+/* The work of a phase is cut into pieces, and whoever is free takes the next one. A phase is over
+ * when all of its pieces are done, not when all threads have come: a thread that the machine has
+ * taken off its core between two pieces holds nobody up. Such a thread may still be on its way
+ * through an old step when the next one has begun, so what it takes is marked with its step. */
+typedef struct {
+    atomic_ullong next, done; /* step << 32 | pieces */
+} phase;
+
 typedef struct {
     const model *model;
     const batch *batch;
+    int rows, chosen, groups, attended; /* pieces, also for whoever comes too late to ask */
     float *x, *wide;       /* [rows][hidden]; [rows][queries, keys, values] */
     bf16 *narrow, *queries, *inner; /* inputs of products */
     int32_t *group;        /* first row of each group of rows of one sequence, and the end */
-    int32_t groups, row_capacity, longest, phases;
-    float **scores;        /* of each thread */
+    int phases, threads, stop;
+    float *logits, **scores; /* of the batch; of each thread */
     bf16 **weights;
-    atomic_int *counter;   /* of each phase: the next piece of its work */
-    int threads;
+    phase *phase;
     pthread_t *thread;
-    atomic_int arrived;
-    atomic_int turn;
-    atomic_int generation; /* of steps; also what sleepers wait on */
+    atomic_uint step;      /* also what sleepers wait on */
     atomic_int sleeping;
-    atomic_int finished;
-    int stop;
 } team;
 
-/* Steps follow each other within microseconds; waking a sleeper takes longer than that. */
-enum { SPINS_AT_BARRIER = 20000, SPINS_BEFORE_SLEEP = 60000 };
+typedef struct {
+    team *team;
+    int thread;
+    uint32_t step;
+} member;
 
-static void barrier(team *t) {
-    int turn = atomic_load_explicit(&t->turn, memory_order_relaxed);
-    if (atomic_fetch_add(&t->arrived, 1) == t->threads - 1) {
-        atomic_store(&t->arrived, 0);
-        atomic_store(&t->turn, turn + 1);
-        return;
-    }
-    for (int spins = 0; atomic_load_explicit(&t->turn, memory_order_acquire) == turn; spins++) {
-        if (spins < SPINS_AT_BARRIER) _mm_pause();
-        else sched_yield(); /* somebody else has the core that the last one needs */
-    }
+/* Steps follow each other within microseconds; waking a sleeper takes longer than that. */
+enum { SPINS_OF_A_PHASE = 4000, SPINS_BEFORE_SLEEP = 60000 };
+
+/* the next piece, or -1 */
+static inline int claim(const member *me, int at, int pieces) {
+    atomic_ullong *next = &me->team->phase[at].next;
+    unsigned long long seen = atomic_load_explicit(next, memory_order_relaxed);
+    while ((uint32_t)(seen >> 32) == me->step && (int)(uint32_t)seen < pieces)
+        if (atomic_compare_exchange_weak_explicit(next, &seen, seen + 1, memory_order_acq_rel,
+                                                  memory_order_relaxed))
+            return (int)(uint32_t)seen;
+    return -1;
 }
 
-static inline int next_piece(team *t, int phase, int pieces) {
-    int piece = atomic_fetch_add_explicit(&t->counter[phase], 1, memory_order_relaxed);
-    return piece < pieces ? piece : -1;
+static inline void complete(const member *me, int at) {
+    atomic_fetch_add_explicit(&me->team->phase[at].done, 1, memory_order_release);
+}
+
+/* waits for the others' pieces; false if the step is long over */
+static int settle(const member *me, int at, int pieces) {
+    atomic_ullong *done = &me->team->phase[at].done;
+    for (int spins = 0;; spins++) {
+        unsigned long long seen = atomic_load_explicit(done, memory_order_acquire);
+        if ((uint32_t)(seen >> 32) != me->step) return 0;
+        if ((int)(uint32_t)seen >= pieces) return 1;
+        if (spins < SPINS_OF_A_PHASE) _mm_pause();
+        else sched_yield(); /* somebody else has the core that the last one needs */
+    }
 }
 
 /* ---------------------------------------------------------------- products of matrices */
@@ -214,10 +233,10 @@ static inline int tile_rows(int left) {
     return (left + tiles - 1) / tiles;
 }
 
-static void multiply(team *t, int phase, const matrix *m, const bf16 *a, int rows, epilogue e) {
+static int multiply(const member *me, int at, const matrix *m, const bf16 *a, int rows, epilogue e) {
     int panels = (m->n + PANEL - 1) / PANEL;
     e.columns = m->n;
-    for (int panel; (panel = next_piece(t, phase, panels)) >= 0;) {
+    for (int panel; (panel = claim(me, at, panels)) >= 0; complete(me, at)) {
         const bf16 *w = m->panels + (long)panel * PANEL * m->k;
         for (int row = 0; row < rows;) {
             int count = tile_rows(rows - row);
@@ -225,6 +244,7 @@ static void multiply(team *t, int phase, const matrix *m, const bf16 *a, int row
             row += count;
         }
     }
+    return settle(me, at, panels);
 }
 
 /* ---------------------------------------------------------------- attention */
@@ -319,26 +339,23 @@ static float softmax(float *scores, bf16 *weights, int tokens, int padded, float
 static void attend(team *t, int thread, int layer, int begin, int end, int head) {
     const model *m = t->model;
     const batch *b = t->batch;
-    int repeats = m->heads / m->kv_heads, rows = end - begin;
+    int repeats = m->heads / m->kv_heads;
     const int32_t *table = b->table[b->sequence[begin]];
     int tokens = b->position[end - 1] + 1;
     int padded = (tokens + BLOCK - 1) / BLOCK * BLOCK;
     float *scores = t->scores[thread], sums[MOST_ROWS];
     bf16 *weights = t->weights[thread];
     long width = (long)m->heads * m->head;
-    /* rows of queries: [row][repeat]; of one row they follow each other, so one row at a time
-       unless there is only one repeat */
-    const bf16 *queries[MOST_ROWS];
-    int count = 0;
+    bf16 queries[MOST_ROWS * WIDEST_HEAD]; /* [row][repeat]: of one row they follow each other */
+    int count = (end - begin) * repeats;
     for (int row = begin; row < end; row++)
-        for (int r = 0; r < repeats; r++)
-            queries[count++] = t->queries + row * width + (long)(head * repeats + r) * m->head;
-    bf16 packed[MOST_ROWS * 256];
-    for (int i = 0; i < count; i++) memcpy(packed + i * m->head, queries[i], m->head * sizeof(bf16));
+        memcpy(queries + (row - begin) * repeats * m->head,
+               t->queries + row * width + (long)head * repeats * m->head,
+               repeats * m->head * sizeof(bf16));
     for (int at = 0; at < tokens; at += LANES) {
         const bf16 *keys = keys_of(m, table[at / BLOCK], layer, head)
                            + (long)(at % BLOCK / LANES) * LANES * m->head;
-        SCORINGS[count](packed, m->head, keys, m->head / 2, scores + at, padded);
+        SCORINGS[count](queries, m->head, keys, m->head / 2, scores + at, padded);
     }
     for (int i = 0; i < count; i++) {
         int seen = b->position[begin + i / repeats] + 1;
@@ -355,7 +372,6 @@ static void attend(team *t, int thread, int layer, int begin, int end, int head)
             store_narrowed(to + LANES, _mm512_mul_ps(_mm512_loadu_ps(mixed[i] + LANES), factor));
         }
     }
-    (void)rows;
 }
 
 /* ---------------------------------------------------------------- what is done row by row */
@@ -427,101 +443,110 @@ static void place(team *t, int layer_index, int row) {
 /* ---------------------------------------------------------------- a step */
 
 /* Two rows of one pair of values may not be written by two threads: pieces are whole groups. */
-static void place_all(team *t, int phase, int layer) {
-    for (int g; (g = next_piece(t, phase, t->groups)) >= 0;)
+static int place_all(const member *me, int at, int layer) {
+    team *t = me->team;
+    for (int g; (g = claim(me, at, t->groups)) >= 0; complete(me, at))
         for (int row = t->group[g]; row < t->group[g + 1]; row++) place(t, layer, row);
+    return settle(me, at, t->groups);
 }
 
-static void normalize_all(team *t, int phase, const float *weight) {
-    const model *m = t->model;
-    for (int row; (row = next_piece(t, phase, t->batch->rows)) >= 0;)
-        normalize(t->x + (long)row * m->hidden, weight, m->hidden, m->epsilon, t->narrow + (long)row * m->hidden);
+static int normalize_all(const member *me, int at, const float *weight) {
+    team *t = me->team;
+    int n = t->model->hidden;
+    for (int row; (row = claim(me, at, t->rows)) >= 0; complete(me, at))
+        normalize(t->x + (long)row * n, weight, n, t->model->epsilon, t->narrow + (long)row * n);
+    return settle(me, at, t->rows);
 }
 
-static void attend_all(team *t, int thread, int phase, int layer) {
-    const model *m = t->model;
-    int most = MOST_ROWS / (m->heads / m->kv_heads);
-    /* long groups are cut here; `most` rows of queries fit the registers */
-    int pieces = 0;
-    for (int g = 0; g < t->groups; g++)
-        pieces += (t->group[g + 1] - t->group[g] + most - 1) / most;
-    int total = pieces * m->kv_heads, g = 0, before = 0;
-    for (int piece; (piece = next_piece(t, phase, total)) >= 0;) {
-        int index = piece / m->kv_heads;
-        for (;;) { /* pieces come in order */
-            int here = (t->group[g + 1] - t->group[g] + most - 1) / most;
-            if (index < before + here) break;
-            before += here;
-            g++;
-        }
-        int begin = t->group[g] + (index - before) * most;
+/* rows of one group whose queries fit the registers */
+static inline int rows_at_once(const model *m) { return MOST_ROWS / (m->heads / m->kv_heads); }
+
+static inline int parts_of(const team *t, int group) {
+    int most = rows_at_once(t->model);
+    return (t->group[group + 1] - t->group[group] + most - 1) / most;
+}
+
+static int attend_all(const member *me, int at, int layer) {
+    team *t = me->team;
+    int heads = t->model->kv_heads, most = rows_at_once(t->model), g = 0, before = 0;
+    for (int piece; (piece = claim(me, at, t->attended)) >= 0; complete(me, at)) {
+        for (; piece / heads >= before + parts_of(t, g); g++) before += parts_of(t, g);
+        int begin = t->group[g] + (piece / heads - before) * most;
         int end = begin + most < t->group[g + 1] ? begin + most : t->group[g + 1];
-        attend(t, thread, layer, begin, end, piece % m->kv_heads);
+        attend(t, me->thread, layer, begin, end, piece % heads);
     }
+    return settle(me, at, t->attended);
 }
 
-static void run(team *t, int thread) {
+static int embed_all(const member *me, int at) {
+    team *t = me->team;
+    int n = t->model->hidden;
+    for (int row; (row = claim(me, at, t->rows)) >= 0; complete(me, at))
+        embed(t->model, t->batch->token[row], t->x + (long)row * n);
+    return settle(me, at, t->rows);
+}
+
+static int choose_all(const member *me, int at) {
+    team *t = me->team;
     const model *m = t->model;
-    const batch *b = t->batch;
-    int phase = 0, width = m->heads * m->head;
-    for (int row; (row = next_piece(t, phase, b->rows)) >= 0;) {
-        float *x = t->x + (long)row * m->hidden;
-        embed(m, b->token[row], x);
-        normalize(x, m->layer[0].input_norm, m->hidden, m->epsilon, t->narrow + (long)row * m->hidden);
-    }
-    barrier(t), phase++;
-    for (int i = 0; i < m->layers; i++) {
-        const layer *l = &m->layer[i];
-        if (i) normalize_all(t, phase, l->input_norm), barrier(t), phase++;
-        multiply(t, phase, &l->qkv, t->narrow, b->rows,
-                 (epilogue){.effect = STORE, .wide = t->wide, .stride = l->qkv.n, .bias = l->qkv_bias});
-        barrier(t), phase++;
-        place_all(t, phase, i);
-        barrier(t), phase++;
-        attend_all(t, thread, phase, i);
-        barrier(t), phase++;
-        multiply(t, phase, &l->out, t->inner, b->rows,
-                 (epilogue){.effect = ADD, .wide = t->x, .stride = m->hidden, .bias = l->out_bias});
-        barrier(t), phase++;
-        normalize_all(t, phase, l->post_norm);
-        barrier(t), phase++;
-        multiply(t, phase, &l->gate_up, t->narrow, b->rows,
-                 (epilogue){.effect = GATED, .narrow = t->inner, .stride = m->intermediate});
-        barrier(t), phase++;
-        multiply(t, phase, &l->down, t->inner, b->rows,
-                 (epilogue){.effect = ADD, .wide = t->x, .stride = m->hidden});
-        barrier(t), phase++;
-    }
-    (void)width;
-    for (int i; (i = next_piece(t, phase, b->chosen)) >= 0;)
-        normalize(t->x + (long)b->chosen_rows[i] * m->hidden, m->final_norm, m->hidden, m->epsilon,
-                  t->narrow + (long)i * m->hidden);
-    barrier(t), phase++;
-    multiply(t, phase, &m->vocabulary_head, t->narrow, b->chosen,
-             (epilogue){.effect = STORE, .wide = b->logits, .stride = m->vocabulary});
-    barrier(t);
+    for (int i; (i = claim(me, at, t->chosen)) >= 0; complete(me, at))
+        normalize(t->x + (long)t->batch->chosen_rows[i] * m->hidden, m->final_norm, m->hidden,
+                  m->epsilon, t->narrow + (long)i * m->hidden);
+    return settle(me, at, t->chosen);
 }
 
-static long futex(atomic_int *at, int operation, int value) {
+enum { PHASES_OF_A_LAYER = 8 };
+
+static int compute_layer(const member *me, int at, int index) {
+    team *t = me->team;
+    const model *m = t->model;
+    const layer *l = &m->layer[index];
+    epilogue qkv = {.effect = STORE, .wide = t->wide, .stride = l->qkv.n, .bias = l->qkv_bias};
+    epilogue out = {.effect = ADD, .wide = t->x, .stride = m->hidden, .bias = l->out_bias};
+    epilogue gated = {.effect = GATED, .narrow = t->inner, .stride = m->intermediate};
+    epilogue down = {.effect = ADD, .wide = t->x, .stride = m->hidden};
+    return normalize_all(me, at, l->input_norm)
+        && multiply(me, at + 1, &l->qkv, t->narrow, t->rows, qkv)
+        && place_all(me, at + 2, index)
+        && attend_all(me, at + 3, index)
+        && multiply(me, at + 4, &l->out, t->inner, t->rows, out)
+        && normalize_all(me, at + 5, l->post_norm)
+        && multiply(me, at + 6, &l->gate_up, t->narrow, t->rows, gated)
+        && multiply(me, at + 7, &l->down, t->inner, t->rows, down);
+}
+
+/* A member that comes late finds everything done, and leaves as soon as the next step has begun;
+ * it touches nothing of a batch without a piece, because only with one is the batch still there. */
+static void run(const member *me) {
+    team *t = me->team;
+    const model *m = t->model;
+    if (!embed_all(me, 0)) return;
+    for (int i = 0; i < m->layers; i++)
+        if (!compute_layer(me, 1 + i * PHASES_OF_A_LAYER, i)) return;
+    int at = 1 + m->layers * PHASES_OF_A_LAYER;
+    if (!choose_all(me, at)) return;
+    multiply(me, at + 1, &m->vocabulary_head, t->narrow, t->chosen,
+             (epilogue){.effect = STORE, .wide = t->logits, .stride = m->vocabulary});
+}
+
+static long futex(atomic_uint *at, int operation, uint32_t value) {
     return syscall(SYS_futex, at, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
-
-typedef struct { team *team; int index; } member;
 
 static void *work(void *argument) {
     member me = *(member *)argument;
     free(argument);
     team *t = me.team;
-    for (int seen = 0;;) {
-        for (int spins = 0; atomic_load(&t->generation) == seen; spins++) {
+    for (;;) {
+        for (int spins = 0; atomic_load(&t->step) == me.step; spins++) {
             if (spins < SPINS_BEFORE_SLEEP) { _mm_pause(); continue; }
             atomic_fetch_add(&t->sleeping, 1);
-            futex(&t->generation, FUTEX_WAIT, seen);
+            futex(&t->step, FUTEX_WAIT, me.step);
             atomic_fetch_sub(&t->sleeping, 1);
         }
-        seen = atomic_load(&t->generation);
+        me.step = atomic_load(&t->step);
         if (t->stop) return NULL;
-        run(t, me.index);
+        run(&me);
     }
 }
 
@@ -537,18 +562,18 @@ static void *room(size_t bytes) {
 team *decoder_start(const model *m, int threads, int most_rows, int longest) {
     team *t = room(sizeof *t);
     int padded = (longest + BLOCK - 1) / BLOCK * BLOCK;
-    long inner = m->intermediate > m->heads * m->head ? m->intermediate : m->heads * m->head;
+    long attended = (long)m->heads * m->head;
+    long inner = m->intermediate > attended ? m->intermediate : attended;
     t->model = m;
     t->threads = threads;
-    t->row_capacity = most_rows;
-    t->phases = 8 * m->layers + 4;
+    t->phases = PHASES_OF_A_LAYER * m->layers + 3;
     t->x = room(sizeof(float) * most_rows * m->hidden);
     t->wide = room(sizeof(float) * most_rows * (m->heads + 2 * m->kv_heads) * m->head);
     t->narrow = room(sizeof(bf16) * most_rows * m->hidden);
-    t->queries = room(sizeof(bf16) * most_rows * m->heads * m->head);
+    t->queries = room(sizeof(bf16) * most_rows * attended);
     t->inner = room(sizeof(bf16) * most_rows * inner);
     t->group = room(sizeof(int32_t) * (most_rows + 1));
-    t->counter = room(sizeof(atomic_int) * t->phases);
+    t->phase = room(sizeof(phase) * t->phases);
     t->scores = room(sizeof(float *) * threads);
     t->weights = room(sizeof(bf16 *) * threads);
     t->thread = room(sizeof(pthread_t) * threads);
@@ -557,33 +582,42 @@ team *decoder_start(const model *m, int threads, int most_rows, int longest) {
         t->weights[i] = room(sizeof(bf16) * MOST_ROWS * padded);
     }
     for (int i = 1; i < threads; i++) {
-        member *m2 = malloc(sizeof *m2);
-        *m2 = (member){t, i};
-        pthread_create(&t->thread[i], NULL, work, m2);
+        member *made = malloc(sizeof *made);
+        *made = (member){.team = t, .thread = i};
+        pthread_create(&t->thread[i], NULL, work, made);
     }
     return t;
 }
 
 void decoder_step(team *t, const batch *b) {
+    uint32_t step = atomic_load(&t->step) + 1;
+    for (int i = 0; i < t->phases; i++) { /* members of the old step can take nothing any more */
+        atomic_store(&t->phase[i].next, (unsigned long long)step << 32);
+        atomic_store(&t->phase[i].done, (unsigned long long)step << 32);
+    }
     t->batch = b;
+    t->logits = b->logits;
+    t->rows = b->rows;
+    t->chosen = b->chosen;
     t->groups = 0;
     for (int row = 0; row < b->rows; row++)
         if (!row || b->sequence[row] != b->sequence[row - 1]) t->group[t->groups++] = row;
     t->group[t->groups] = b->rows;
-    memset((void *)t->counter, 0, sizeof(atomic_int) * t->phases);
-    atomic_fetch_add(&t->generation, 1);
-    if (atomic_load(&t->sleeping)) futex(&t->generation, FUTEX_WAKE, t->threads);
-    run(t, 0);
+    t->attended = 0;
+    for (int g = 0; g < t->groups; g++) t->attended += parts_of(t, g) * t->model->kv_heads;
+    atomic_store(&t->step, step);
+    if (atomic_load(&t->sleeping)) futex(&t->step, FUTEX_WAKE, t->threads);
+    run(&(member){.team = t, .step = step});
 }
 
 void decoder_stop(team *t) {
     t->stop = 1;
-    atomic_fetch_add(&t->generation, 1);
-    futex(&t->generation, FUTEX_WAKE, t->threads);
+    atomic_fetch_add(&t->step, 1);
+    futex(&t->step, FUTEX_WAKE, t->threads);
     for (int i = 1; i < t->threads; i++) pthread_join(t->thread[i], NULL);
     for (int i = 0; i < t->threads; i++) free(t->scores[i]), free(t->weights[i]);
     free(t->x), free(t->wide), free(t->narrow), free(t->queries), free(t->inner), free(t->group);
-    free((void *)t->counter), free(t->scores), free(t->weights), free(t->thread), free(t);
+    free(t->phase), free(t->scores), free(t->weights), free(t->thread), free(t);
 }
 
 /* [n][k] -> panels; columns beyond n are zero */

@@ -55,7 +55,7 @@ class Decoder:
             raise ValueError(f"{rows.tokens.size} rows are more than {self._most_rows}")
         logits = torch.empty(rows.chosen.size, self._vocabulary)
         self._library.decoder_step(self._team, byref(rows.structure(logits)))
-        return list(logits.split(rows.wanted))
+        return list(torch.split(logits, rows.wanted))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

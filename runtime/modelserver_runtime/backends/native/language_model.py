@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelserver_runtime.backends.base import (
+    Computation,
     GenerationLimits,
     SamplingDefaults,
     SamplingParameters,
@@ -87,6 +88,7 @@ class NativeLanguageModel:
         threads: int,
         blocks: int,
     ) -> None:
+        self.computation = Computation(engine="native")
         self.tokenizer = tokenizer
         self.limits = limits
         self.defaults = defaults

@@ -73,7 +73,8 @@ def _objections_to_sizes(config: Any, head: int) -> Iterator[str]:
 
 
 def head_width(config: Any) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 class PackedModel:
@@ -88,7 +89,7 @@ class PackedModel:
         inner: Any = model.model
         cosine, sine = _rotations(inner.rotary_emb, most_positions)
         embedding = self._packed(inner.embed_tokens.weight)
-        is_tied = model.lm_head.weight.data_ptr() == inner.embed_tokens.weight.data_ptr()  # type: ignore[operator,union-attr]
+        is_tied = model.lm_head.weight.data_ptr() == inner.embed_tokens.weight.data_ptr()
         self._layers = self._packed_layers(inner.layers)
         self.structure = ModelStructure(
             layers=config.num_hidden_layers,
@@ -103,7 +104,7 @@ class PackedModel:
             layer=addressof(self._layers),
             final_norm=self._floats(inner.norm.weight),
             embedding=embedding,
-            vocabulary_head=embedding if is_tied else self._packed(model.lm_head.weight),  # type: ignore[union-attr,arg-type]
+            vocabulary_head=embedding if is_tied else self._packed(model.lm_head.weight),
             cosine=self._floats(cosine),
             sine=self._floats(sine),
         )

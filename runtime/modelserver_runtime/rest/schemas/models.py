@@ -50,7 +50,10 @@ class LoadProgress(Answer):
 
 
 class LoadedReport(Answer):
-    """What is known once the model is in memory; `circuits` are their states by failure."""
+    """What is known once the model is in memory; `circuits` are their states by failure.
+
+    `engine` is `native`, or `transformers` because of `engine_reason`.
+    """
 
     task: str
     architecture: str
@@ -58,6 +61,8 @@ class LoadedReport(Answer):
     dtype: str
     device: str
     threads: int
+    engine: str
+    engine_reason: str
     memory_bytes: int
     max_model_length: int | None
     circuits: dict[str, str]
