@@ -6,6 +6,7 @@ from devcluster.cluster import existing
 from devcluster.demo import install, model
 from devcluster.demo.clusters import devcluster
 from e2e.rollout_play import watching
+from e2e.sleeping import PATIENCE, Sleeper, a_key, installed_gateway, sleepy_spec
 from e2e.stage import Servers, borrowed_cluster, fresh_namespace, stand_in
 from support.kube import Kube
 from support.prometheus_server import Discovery, PrometheusServer
@@ -91,6 +92,34 @@ def watch(kubectl, namespace):
 def marked(module_servers, images):
     """What a ModelServer of the stand-in asks for."""
     return stand_in(module_servers, images)
+
+
+@pytest.fixture(scope="module")
+def gateway_key():
+    return a_key()
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster, kubectl, operator, gateway_key):
+    """The URL of its front door."""
+    with installed_gateway(cluster, kubectl, gateway_key[1]) as url:
+        yield url
+
+
+@pytest.fixture
+def sleeper(module_servers, marked, gateway):
+    """Makes a server of the stand-in that sleeps; deletes it when the test ends."""
+    made = []
+
+    def make(name, **more):
+        module_servers.apply(name, sleepy_spec(marked) | more)
+        made.append(name)
+        module_servers.wait_ready(name, timeout=PATIENCE)
+        return Sleeper(module_servers, name)
+
+    yield make
+    for name in made:
+        module_servers.delete(name)
 
 
 @pytest.fixture(scope="module")

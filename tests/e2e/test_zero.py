@@ -1,138 +1,18 @@
 """A model that sleeps and is woken, by real requests through a real gateway: none is lost."""
 
-import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from devcluster.demo import install
-from devcluster.demo.clusters import devcluster
 from e2e.rollout_scenarios import CANARY
-from modelserver_runtime.access.making import make_key
-from modelserver_runtime.access.record import Grants, document_of
+from e2e.sleeping import PATIENCE, many, require_all_answered
 from support.marked_traffic import marked_traffic
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.zero, pytest.mark.timeout(1800)]
-
-PATIENCE = 480  # seconds of any one thing; this machine may be busy
-IDLE_SECONDS = 10
-SLEEPY = {"minReplicas": 0, "maxReplicas": 2, "zero": {"idleSeconds": IDLE_SECONDS}}
-KEYS = "modelserver-gateway-keys"
-
-
-# -- stage -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def key():
-    made, record = make_key(Grants(), name="e2e", created=datetime.now(UTC))
-    return made, json.dumps(document_of(record))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def gateway(cluster, kubectl, operator, key):
-    """Two pods of its own image, with one key."""
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": KEYS, "namespace": install.NAMESPACE},
-        "stringData": {"e2e": key[1]},
-    }
-    kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
-    image = devcluster("images", "gateway", capture=True).split()[-1]
-    devcluster("load-image", "--name", cluster.name, image)
-    install.install_gateway(kubectl, image=image)
-    service = kubectl.get("-n", install.NAMESPACE, "service", install.GATEWAY)
-    yield f"http://{service['spec']['clusterIP']}"
-    kubectl.run("delete", "--ignore-not-found", "-k", str(install.ROOT / "manifests" / "gateway"))
-
-
-class Sleeper:
-    """A ModelServer of the stand-in that sleeps when nobody asks."""
-
-    def __init__(self, servers, name):
-        self.servers, self.name = servers, name
-
-    @property
-    def url(self):
-        return f"{self.servers.url(self.name)}/v1/chat/completions"
-
-    @property
-    def status(self):
-        return (self.servers.get("modelserver", self.name) or {}).get("status", {})
-
-    @property
-    def phase(self):
-        return self.status.get("scaling", {}).get("zero", {}).get("phase")
-
-    def pods(self):
-        """Of the model; a run may have a router there already."""
-        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision"
-        found = self.servers.get("pods", "-l", labels)
-        return [pod["metadata"]["name"] for pod in (found or {"items": []})["items"]]
-
-    def until_phase(self, *phases):
-        what = f"{self.name} {' or '.join(phases)}"
-        wait_until(lambda: self.phase in phases, timeout=PATIENCE, what=what, interval=0.3)
-
-    def until_asleep(self):
-        self.until_phase("Cold")
-        wait_until(lambda: not self.pods(), timeout=PATIENCE, what=f"no pods of {self.name}")
-
-    def change_environment(self, **variables):
-        env = [{"name": name, "value": value} for name, value in variables.items()]
-        patch = json.dumps({"spec": {"runtime": {"env": env}}})
-        self.servers.run("patch", "modelserver", self.name, "--type=merge", "-p", patch)
-
-    def ask(self, mark, url="", **headers):
-        """(status, headers, text); 0 where no answer came."""
-        body = {"model": self.name, "messages": [{"role": "user", "content": mark}]}
-        headers = {"x-request-id": mark, **headers}
-        try:
-            answer = httpx.post(url or self.url, json=body, headers=headers, timeout=PATIENCE)
-        except httpx.HTTPError as failure:
-            return 0, {}, repr(failure)
-        return answer.status_code, answer.headers, answer.text
-
-    def ask_many(self, pool, count, word):
-        return {
-            f"{word}-{number}": pool.submit(self.ask, f"{word}-{number}") for number in range(count)
-        }
-
-
-@pytest.fixture
-def sleeper(module_servers, marked):
-    made = []
-
-    def make(name, **more):
-        spec = {field: value for field, value in marked.items() if field != "replicas"}
-        module_servers.apply(name, spec | {"autoscaling": SLEEPY} | more)
-        made.append(name)
-        module_servers.wait_ready(name, timeout=PATIENCE)
-        return Sleeper(module_servers, name)
-
-    yield make
-    for name in made:
-        module_servers.delete(name)
-
-
-def require_all_answered(asked):
-    """Each by its own answer."""
-    for mark, future in asked.items():
-        status, headers, text = future.result()
-        assert status == 200, f"{mark}: {status} {text}"
-        assert headers["x-request-id"] == mark
-
-
-@contextmanager
-def many(count):
-    with ThreadPoolExecutor(count) as pool:
-        yield pool
+pytestmark = [pytest.mark.zero, pytest.mark.timeout(1800), pytest.mark.usefixtures("gateway")]
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -328,7 +208,7 @@ def test_a_gateway_that_is_told_to_end_answers_whom_it_holds(kubectl, sleeper, n
 # -- the door --------------------------------------------------------------------------------------
 
 
-def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, key):
+def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, gateway_key):
     sleepy = sleeper("locked")
     sleepy.until_asleep()
     door = f"{gateway}/v1/chat/completions"
@@ -337,7 +217,7 @@ def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, ke
         assert status == 401, text
     assert not sleepy.pods()
     assert sleepy.phase == "Cold"
-    status, headers, text = sleepy.ask("right", door, authorization=f"Bearer {key[0]}")
+    status, headers, text = sleepy.ask("right", door, authorization=f"Bearer {gateway_key[0]}")
     assert status == 200, text
     assert headers["x-model-state"] in {"cold", "scheduling"}
     assert headers["x-content-type-options"] == "nosniff"
