@@ -105,7 +105,7 @@ class Relay:
     async def _ask(self, connection: Connection, content: bytes, body: Body) -> Head:
         self._connection = connection
         if self._pod is not None:
-            self._balancer.begin(self._pod)
+            self._balancer.begin(self._pod, self._key)
         self._is_sent = not body.has_more
         connection.ask(self._request.method, content)
         self._inbound = asyncio.create_task(self._feed(connection, body))
@@ -137,7 +137,7 @@ class Relay:
         connection, self._connection = self._connection, None
         if connection is None or self._pod is None or self._pool is None:
             return
-        self._balancer.end(self._pod)
+        self._balancer.end(self._pod, self._key)
         if self._is_sent:
             self._pool.give_back(connection)
         else:
