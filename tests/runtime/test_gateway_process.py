@@ -16,9 +16,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from modelserver_runtime.gateway.admin import Admin
+from modelserver_runtime.gateway.administration import Administration
 from modelserver_runtime.gateway.counts import EDGES_SECONDS, Histogram, Tally
-from modelserver_runtime.gateway.metrics import renderer
+from modelserver_runtime.gateway.metrics import registry_of
 from modelserver_runtime.gateway.route import read_route
 from modelserver_runtime.gateway.route_file import RouteFile
 from modelserver_runtime.gateway.status import Status
@@ -89,7 +89,8 @@ async def admin(tmp_path):
         status = Status(
             router=here.router, route_file=file, started_at=datetime(2026, 11, 21, 10, tzinfo=UTC)
         )
-        app = Admin(status, renderer(status))
+        reports = {"/router/status": status.as_json}
+        app = Administration(status.readiness, registry_of(status), reports)
         async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
             here.admin = client
             here.file = file
