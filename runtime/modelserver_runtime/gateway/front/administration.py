@@ -10,10 +10,12 @@ from prometheus_client.registry import Collector
 from modelserver_runtime.gateway.body import Receive, Scope, Send
 from modelserver_runtime.gateway.cluster.following import Cluster
 from modelserver_runtime.gateway.holder import Holder
+from modelserver_runtime.storage import RedisStore
 
 _PREFIX = "modelserver_gateway_"
 _SERVER = ("namespace", "server")
 _JSON = b"application/json"
+_WITHOUT_REDIS = "Redis does not answer: until it does, each gateway allows its part of every limit"
 
 
 class GatewayCollector(Collector):
@@ -46,13 +48,18 @@ class GatewayCollector(Collector):
 
 
 class Administration:
-    """An ASGI application."""
+    """An ASGI application. `store` is None where nothing is shared."""
 
     def __init__(
-        self, cluster: Cluster, registry: CollectorRegistry, is_draining: Callable[[], bool]
+        self,
+        cluster: Cluster,
+        registry: CollectorRegistry,
+        store: RedisStore | None,
+        is_draining: Callable[[], bool],
     ) -> None:
         self._cluster = cluster
         self._registry = registry
+        self._store = store
         self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -80,6 +87,8 @@ class Administration:
     def _readiness(self) -> tuple[int, bytes, bytes]:
         """Ready with what was known, while the API server is away."""
         problems = list(self._cluster.problems)
+        if self._store is not None and not self._store.is_reachable:
+            problems.append(_WITHOUT_REDIS)
         report = {"ready": True, "problems": problems}
         if self._is_draining():
             report = {"ready": False, "reason": "draining"}

@@ -138,7 +138,7 @@ class _Process:
         registry = self._telemetry.registry
         registry.register(GatewayCollector(self._cluster, self._holder))
         registry.register(TrafficCollector(self._traffic))
-        return Administration(self._cluster, registry, lambda: self._front.is_draining)
+        return Administration(self._cluster, registry, self._redis, lambda: self._front.is_draining)
 
     def _on_end_of_following(self, task: "asyncio.Task[None]") -> None:
         """Never by itself; if it does, the kubelet starts a gateway that follows."""
