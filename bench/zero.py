@@ -39,7 +39,7 @@ SLEEPS = 2
 # That the client names, so that the gateway knows it too; the client itself waits for longer.
 DEADLINE_SECONDS = 100
 # A client of a hundred a minute would be refused by its limit, and show nothing of sleep.
-_UNLIMITED = {"MODELSERVER_CLIENT_REQUESTS_PER_MINUTE": "0"}
+_UNLIMITED = {"requests_per_minute": 1_000_000}
 
 type Part = dict[str, Any]
 
@@ -93,8 +93,8 @@ def staged() -> Iterator[list[Way]]:
         fresh_namespace(kubectl, NAMESPACE)
         servers = Servers(kubectl, NAMESPACE)
         spec = sleepy_spec(stand_in(servers, images))
-        key, record = a_key()
-        with installed_gateway(cluster, kubectl, record, _UNLIMITED) as door:
+        key, record = a_key(limits=_UNLIMITED)
+        with installed_gateway(cluster, kubectl, {"bench": record}) as door:
             yield [_way(name, servers, spec, door, key) for name in WAYS]
             kubectl.run("delete", "namespace", NAMESPACE, "--wait")
 

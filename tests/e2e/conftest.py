@@ -100,9 +100,15 @@ def gateway_key():
 
 
 @pytest.fixture(scope="module")
-def gateway(cluster, kubectl, operator, gateway_key):
+def unlimited_key():
+    return a_key(limits={"requests_per_minute": 1_000_000})
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster, kubectl, operator, gateway_key, unlimited_key):
     """The URL of its front door."""
-    with installed_gateway(cluster, kubectl, gateway_key[1]) as url:
+    records = {"e2e": gateway_key[1], "unlimited": unlimited_key[1]}
+    with installed_gateway(cluster, kubectl, records) as url:
         yield url
 
 
@@ -147,6 +153,24 @@ def prometheus(cluster, kube, tmp_path_factory):
     targets, host = folder / "targets.json", existing(cluster.name).record.networks.host
     with Discovery(kube, targets), PrometheusServer(folder, targets, host=host) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def operator_with_prometheus(kubectl, images, operator, prometheus):
+    """The same, which writes for KEDA what Prometheus is to be asked."""
+    install.install(
+        kubectl,
+        operator_image=images.operator,
+        runtime_image=images.runtime,
+        settings={"MODELSERVER_OPERATOR_PROMETHEUS_URL": prometheus.url},
+    )
+
+
+@pytest.fixture(scope="module")
+def numbers(kubectl, namespace, operator):
+    """Every state of every Deployment."""
+    with watching(kubectl, namespace, "deployments") as watch:
+        yield watch
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from devcluster.demo import install
 from devcluster.demo.clusters import devcluster
 from modelserver_runtime.access.making import make_key
 from modelserver_runtime.access.record import Grants, document_of
+from support.marked_model import PORT
 from support.waiting import wait_until
 
 PATIENCE = 480  # seconds of any one thing; this machine may be busy
@@ -19,20 +20,21 @@ SLEEPY = {"minReplicas": 0, "maxReplicas": 2, "zero": {"idleSeconds": IDLE_SECON
 KEYS = "modelserver-gateway-keys"
 
 
-def a_key():
+def a_key(**grants):
     """A secret, and the record of it that the gateway reads."""
-    made, record = make_key(Grants(), name="e2e", created=datetime.now(UTC))
+    granted = Grants.model_validate(grants)
+    made, record = make_key(granted, name="e2e", created=datetime.now(UTC))
     return made, json.dumps(document_of(record))
 
 
 @contextmanager
-def installed_gateway(cluster, kubectl, record, settings=None):
-    """Two pods of its own image, with one key; gives the URL of its front door."""
+def installed_gateway(cluster, kubectl, records, settings=None):
+    """Two pods of its own image, with keys; gives the URL of its front door."""
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": KEYS, "namespace": install.NAMESPACE},
-        "stringData": {"e2e": record},
+        "stringData": records,
     }
     kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
     image = devcluster("images", "gateway", capture=True).split()[-1]
@@ -88,6 +90,23 @@ class Sleeper:
         env = [{"name": name, "value": value} for name, value in variables.items()]
         patch = json.dumps({"spec": {"runtime": {"env": env}}})
         self.servers.run("patch", "modelserver", self.name, "--type=merge", "-p", patch)
+
+    def change_asleep(self, **variables):
+        """Another revision, of which there are no pods before somebody asks."""
+        before = self.status["servingRevision"]
+        self.change_environment(**variables)
+        wait_until(
+            lambda: self.status["servingRevision"] != before,
+            timeout=PATIENCE,
+            what="another revision serves",
+        )
+        assert not self.pods()
+
+    def has_loaded(self):
+        """Tells the pods of a stand-in that loads."""
+        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision"
+        for pod in self.servers.get("pods", "-l", labels)["items"]:
+            httpx.post(f"http://{pod['status']['podIP']}:{PORT}/loaded", timeout=PATIENCE)
 
     def ask(self, mark, url="", **headers):
         """(status, headers, text); 0 where no answer came."""

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from devcluster.demo import install
 from devcluster.demo.clusters import devcluster
-from e2e.rollout_play import PATIENCE, Play, watching
+from e2e.rollout_play import PATIENCE, Play
 from e2e.rollout_scenarios import CANARY
 from e2e.rollout_verdicts import require_unnoticed
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.scaling, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.scaling,
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("operator_with_prometheus"),
+]
 
 MOST = 4
 # Requests a second. Half of MUCH is enough for all pods, where the machine has no time for more.
@@ -32,23 +35,6 @@ BY_QUERY = 'sum(rate(modelserver_requests_total{{pod=~"{name}-.+",job="modelserv
 
 
 # -- stage -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def operator_with_prometheus(kubectl, images, operator, prometheus):
-    install.install(
-        kubectl,
-        operator_image=images.operator,
-        runtime_image=images.runtime,
-        settings={"MODELSERVER_OPERATOR_PROMETHEUS_URL": prometheus.url},
-    )
-
-
-@pytest.fixture(scope="module")
-def numbers(kubectl, namespace, operator):
-    """Every state of every Deployment."""
-    with watching(kubectl, namespace, "deployments") as watch:
-        yield watch
 
 
 class Scaled(Play):

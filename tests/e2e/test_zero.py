@@ -1,5 +1,6 @@
 """A model that sleeps and is woken, by real requests through a real gateway: none is lost."""
 
+import json
 import time
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 from devcluster.demo import install
 from e2e.rollout_scenarios import CANARY
 from e2e.sleeping import PATIENCE, many, require_all_answered
+from support.access import bearer
 from support.marked_traffic import marked_traffic
 from support.waiting import wait_until
 
@@ -85,14 +87,7 @@ def test_a_canary_of_a_server_that_sleeps_waits_for_requests_and_loses_none(slee
 def test_a_change_while_it_sleeps_wakes_nobody_and_is_what_the_next_request_gets(sleeper):
     sleepy = sleeper("changed")
     sleepy.until_asleep()
-    before = sleepy.status["servingRevision"]
-    sleepy.change_environment(VOICE="other")
-    wait_until(
-        lambda: sleepy.status["servingRevision"] != before,
-        timeout=PATIENCE,
-        what="another revision serves",
-    )
-    assert not sleepy.pods()
+    sleepy.change_asleep(VOICE="other")
     status, headers, text = sleepy.ask("changed")
     assert status == 200, text
     assert headers["x-model-revision"] == sleepy.status["servingRevision"]
@@ -157,6 +152,14 @@ def held_by(kubectl, server):
 HELD = 40
 
 
+def until_held(kubectl, sleepy):
+    wait_until(
+        lambda: sum(held_by(kubectl, sleepy.name).values()) == HELD,
+        timeout=PATIENCE,
+        what=f"{HELD} requests are held",
+    )
+
+
 @contextmanager
 def all_held(kubectl, sleepy, node):
     """Requests that are held for as long as the test wants, and how many each gateway holds."""
@@ -164,11 +167,7 @@ def all_held(kubectl, sleepy, node):
     kubectl.run("cordon", node)
     with many(HELD) as pool:
         asked = sleepy.ask_many(pool, HELD, sleepy.name)
-        wait_until(
-            lambda: sum(held_by(kubectl, sleepy.name).values()) == HELD,
-            timeout=PATIENCE,
-            what=f"{HELD} requests are held",
-        )
+        until_held(kubectl, sleepy)
         yield asked, held_by(kubectl, sleepy.name)
 
 
@@ -203,6 +202,76 @@ def test_a_gateway_that_is_told_to_end_answers_whom_it_holds(kubectl, sleeper, n
         )
         kubectl.run("uncordon", node)
         require_all_answered(asked)
+
+
+def test_a_rolling_update_of_the_gateway_loses_nothing(
+    kubectl, sleeper, gateway, unlimited_key, record
+):
+    """Neither what it passes on at its door nor what it holds for a model that loads."""
+    awake, held = sleeper("rolled-over"), sleeper("held-over")
+    held.until_asleep()
+    held.change_asleep(LOADING="1")
+    door, headers = f"{gateway}/v1/chat/completions", bearer(unlimited_key[0])
+    with marked_traffic(door, awake.name, 50, headers=headers) as traffic, many(HELD) as pool:
+        traffic.rate = 10
+        traffic.wait_for_answers(25, timeout=PATIENCE)
+        asked = held.ask_many(pool, HELD, held.name)
+        until_held(kubectl, held)
+        before = set(held_by(kubectl, held.name))
+        for what in (("restart",), ("status", "--timeout=480s")):
+            verb, *more = what
+            arguments = ("rollout", verb, f"deployment/{install.GATEWAY}", *more)
+            kubectl.run("-n", install.NAMESPACE, *arguments)
+        traffic.wait_for_answers(50, timeout=PATIENCE)
+        assert not before & set(held_by(kubectl, held.name)), "they have been told to end"
+        assert not any(future.done() for future in asked.values())
+        held.has_loaded()
+        require_all_answered(asked)
+        traffic.wait_for_answers(25, timeout=PATIENCE)
+    record("requests", len(traffic.answers))
+    assert traffic.failures() == []
+    assert traffic.mistaken() == []
+    assert traffic.lost() == set()
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_told_how_far_its_model_has_come_and_then_gets_its_words(
+    kubectl, sleeper, gateway, gateway_key, node
+):
+    sleepy = sleeper("streamed")
+    sleepy.until_asleep()
+    sleepy.change_asleep(LOADING="1")
+    kubectl.run("cordon", node)
+    body = {
+        "model": sleepy.name,
+        "messages": [{"role": "user", "content": "streamed-1"}],
+        "stream": True,
+    }
+    headers, door = bearer(gateway_key[0]), f"{gateway}/v1/chat/completions"
+    with httpx.stream("POST", door, json=body, headers=headers, timeout=PATIENCE) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-model-state"] == "cold"
+        lines = answer.iter_lines()
+        until_said(lines, "scheduling")
+        kubectl.run("uncordon", node)
+        until_said(lines, "loading")
+        sleepy.has_loaded()
+        events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert events.pop() == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    assert [delta["content"] for delta in deltas] == ["same ", "streamed-1 "]
+
+
+def until_said(lines, stage):
+    """In a comment, and before any word of the answer."""
+    for line in lines:
+        assert not line.startswith("data:"), line
+        if line == f": {stage}":
+            return
+    pytest.fail(f"the stream ended before {stage!r}")
 
 
 # -- the door --------------------------------------------------------------------------------------
