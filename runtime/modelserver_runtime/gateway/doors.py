@@ -10,6 +10,7 @@ import uvloop
 
 from modelserver_runtime.gateway.administration import Administration
 from modelserver_runtime.process.ending import Ending, Say
+from modelserver_runtime.process.files import raise_limit_of_files
 from modelserver_runtime.process.listener import Listener
 from modelserver_runtime.process.listening import url_of
 
@@ -22,6 +23,7 @@ type Sockets = tuple[socket.socket, socket.socket]  # of the clients, and for ad
 def run_to_end(main: Coroutine[Any, Any, None]) -> None:
     # A cut answer and a client's bad request are told in our own log, or in none.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    raise_limit_of_files()  # two connections for each request
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 

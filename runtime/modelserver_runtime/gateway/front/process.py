@@ -31,7 +31,6 @@ from modelserver_runtime.gateway.page.desk import KeyDesk
 from modelserver_runtime.gateway.page.page import Page, Sources
 from modelserver_runtime.gateway.traffic import Traffic
 from modelserver_runtime.process.ending import Ending, Say
-from modelserver_runtime.process.files import raise_limit_of_files
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import open_store
 from modelserver_runtime.telemetry import Telemetry
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 
 def run_gateway(settings: Settings, sockets: Sockets, listen: Listen, say: Say) -> None:
     """Returns when drained."""
-    raise_limit_of_files()
     run_to_end(_Process(settings, listen, say).run(sockets))
 
 
