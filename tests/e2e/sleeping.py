@@ -103,10 +103,14 @@ class Sleeper:
         assert not self.pods()
 
     def has_loaded(self):
-        """Tells the pods of a stand-in that loads."""
-        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision"
-        for pod in self.servers.get("pods", "-l", labels)["items"]:
-            httpx.post(f"http://{pod['status']['podIP']}:{PORT}/loaded", timeout=PATIENCE)
+        """Tells the pod of a stand-in that loads."""
+        revision = self.status["servingRevision"]
+        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision={revision}"
+        found = self.servers.get("pods", "-l", labels)["items"]
+        addresses = [pod["status"]["podIP"] for pod in found if "podIP" in pod["status"]]
+        assert addresses, json.dumps(found)
+        for address in addresses:
+            httpx.post(f"http://{address}:{PORT}/loaded", timeout=PATIENCE)
 
     def ask(self, mark, url="", **headers):
         """(status, headers, text); 0 where no answer came."""
