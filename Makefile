@@ -1,6 +1,9 @@
 # Everything here is one command of a tool; `make` alone lists it.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+# On a real cluster one failure does not tell a bug from a bad minute of the machine. What fails twice
+# fails, and so do many; what passes only then is listed with its first failure, and is to be found.
+ONCE_MORE := --reruns 1 --max-suite-reruns 4 --rerun-show-tracebacks
 CLUSTER ?= devcluster
 export CLUSTER
 
@@ -50,7 +53,7 @@ slow: .venv/.dev ## unit tests that start processes, kill a real Redis, drain, o
 	@$(PY) -m pytest -q -n 2 --dist loadfile -m "slow and not api and not e2e"
 
 api: .venv/.dev ## tests on real API servers without a node, two side by side
-	@$(PY) -m pytest tests/api -n 2 --dist loadfile -m "not gitops" --durations=15
+	@$(PY) -m pytest tests/api -n 2 --dist loadfile -m "not gitops" $(ONCE_MORE) --durations=15
 
 rollouts: .venv/.dev ## whole rollouts with real pods under traffic
 	$(PY) -m pytest tests/e2e -m rollouts
@@ -71,7 +74,7 @@ scaling: .venv/.dev ## autoscaling by a real metrics-server, KEDA (both compiled
 	$(PY) -m pytest tests/e2e -m scaling
 
 e2e: .venv/.dev ## tests on a real Kubernetes with a node and both images
-	@$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane and not scaling and not zero" --durations=15
+	@$(PY) -m pytest tests/e2e -m "not rollouts and not dataplane and not scaling and not zero" $(ONCE_MORE) --durations=15
 
 fuzz: .venv/.dev ## thousands of requests made from the OpenAPI document: every promise is kept
 	PYTHONPATH=runtime:tests:. $(PY) -m support.api_fuzz 25
@@ -89,6 +92,6 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 	requirements/compile
 
 bench: .venv/.dev ## every benchmark (long); results in bench/results
-	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.gateway && $(PY) -m bench.prefix_affinity && $(PY) -m bench.coldstart && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
+	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.gateway && $(PY) -m bench.prefix_affinity && $(PY) -m bench.coldstart && $(PY) -m bench.zero && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
 
 .PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane scaling zero e2e fuzz crds reference images locks bench

@@ -65,7 +65,7 @@ class Replica:
 
     async def chat(self, request: web.Request) -> web.Response:
         body = orjson.loads(await request.read())
-        prompt = _tokens(body["messages"])
+        prompt = tokens_of(body["messages"])
         cached = self._cache.cached(prompt)
         # What the same prompt finds while this one is computed, it finds in an engine, too.
         self._cache.keep(prompt)
@@ -76,11 +76,11 @@ class Replica:
             missing * PREFILL_SECONDS_PER_TOKEN + len(answer) * DECODE_SECONDS_PER_TOKEN
         )
         said = {"role": "assistant", "content": " ".join(answer)}
-        self._cache.keep([*prompt, *_tokens([said])])
+        self._cache.keep([*prompt, *tokens_of([said])])
         return _answer(said, prompt=len(prompt), cached=cached)
 
 
-def _tokens(messages: Iterable[dict[str, Any]]) -> list[str]:
+def tokens_of(messages: Iterable[dict[str, Any]]) -> list[str]:
     return [word for one in messages for word in (one["role"], *one["content"].split())]
 
 

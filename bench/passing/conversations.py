@@ -1,12 +1,12 @@
 """Chats of several turns, each of which sends all that was said before."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from bench.fronting.asking import Client
-from bench.passing.caching_replica import BLOCK_TOKENS
+from bench.passing.caching_replica import BLOCK_TOKENS, tokens_of
 
 ROUTE = "/v1/chat/completions"
 CONVERSATIONS = 256
@@ -17,10 +17,20 @@ INSTRUCTION_WORDS: Mapping[str, int] = {"chats": 0, "instructed_chats": 128}
 AT_A_TIME = 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A turn is asked with these tokens, or is answered and has these in all."""
+
+    conversation: str
+    tokens: Sequence[str]
+    is_answer: bool
+
+
 @dataclass(slots=True)
 class Found:
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    events: list[Event] = field(default_factory=list)
 
     @property
     def hit_percent(self) -> float:
@@ -42,6 +52,7 @@ class _Conversation:
         self.turns += 1
         said = _words(f"{self.name}.{self.turns}.", USER_WORDS)
         self.messages.append(_message("user", said))
+        found.events.append(self._event(is_answer=False))
         body = {"model": "bench", "messages": self.messages, "max_tokens": ANSWER_WORDS}
         reply = await client.post(ROUTE, body)
         answer = reply.json()
@@ -49,6 +60,11 @@ class _Conversation:
         found.prompt_tokens += usage["prompt_tokens"]
         found.cached_tokens += usage["prompt_tokens_details"]["cached_tokens"]
         self.messages.append(answer["choices"][0]["message"])
+        found.events.append(self._event(is_answer=True))
+
+    def _event(self, *, is_answer: bool) -> Event:
+        tokens = tokens_of(self.messages)
+        return Event(conversation=self.name, tokens=tokens, is_answer=is_answer)
 
 
 def blocks_of_all(kind: str) -> int:

@@ -22,8 +22,10 @@ from modelserver_runtime.gateway.command import gateway
 from modelserver_runtime.logs import install_logging
 from modelserver_runtime.preflight.flags import TEXT as PREFLIGHT_TEXT
 from modelserver_runtime.preflight.flags import add_preflight_flags
+from modelserver_runtime.process.collecting import uncollected
 from modelserver_runtime.process.listening import listen
 from modelserver_runtime.settings import PREFIX, Settings, load_settings
+from modelserver_runtime.settings.concerns import is_secret
 from modelserver_runtime.settings.flags import add_flags, settings_given
 from modelserver_runtime.settings.gateway import ClusterGatewaySettings
 from modelserver_runtime.settings.names import advice, flag_of
@@ -195,9 +197,18 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
         if message.startswith("unrecognized arguments: --"):
-            meant = advice(unknown, ["--model", *map(flag_of, Settings.model_fields)])
-            message = f"{unknown} is no flag; {meant}"
+            message = f"{unknown} is no flag; {_meant(unknown)}"
         raise InvalidConfiguration(message, hint=f"See {self.prog} --help.")
+
+
+def _meant(unknown: str) -> str:
+    names = {flag_of(name): name for name in Settings.model_fields}
+    if unknown not in names:
+        return advice(unknown, ["--model", *names])
+    variable = f"{PREFIX}{names[unknown].upper()}"
+    if is_secret(Settings.model_fields[names[unknown]]):
+        return f"everybody on the machine would see it, so set {variable}"
+    return "it is a flag of other commands"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -261,8 +272,12 @@ _ARTIFACT_FIELDS = frozenset(
 
 def _serve(settings: Settings, *, is_fetching: bool) -> None:
     listening = listen(settings.host, settings.port)
-    from modelserver_runtime.app.loader import fetch_then_load, load  # noqa: PLC0415  as said above
-    from modelserver_runtime.app.server import serve  # noqa: PLC0415  as said above
+    with uncollected():
+        from modelserver_runtime.app.loader import (  # noqa: PLC0415  as said above
+            fetch_then_load,
+            load,
+        )
+        from modelserver_runtime.app.server import serve  # noqa: PLC0415  as said above
 
     serve(settings, listening, fetch_then_load if is_fetching else load, _say)
 

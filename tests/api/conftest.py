@@ -123,7 +123,8 @@ def kubectl(cluster: Cluster) -> Callable[..., str]:
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest, kube: Kube) -> Iterator[str]:
     """A fresh one per test, under Pod Security "restricted"."""
-    name = namespace_name(request.node.name)
+    attempt = getattr(request.node, "execution_count", 1)  # the last one's may still be ending
+    name = namespace_name(request.node.name if attempt == 1 else f"{request.node.name}-{attempt}")
     make_namespace(kube, name)
     yield name
     end_namespace(kube, name)

@@ -24,6 +24,7 @@ INSTALLED = (
     "ValidatingAdmissionPolicyBinding",
 )
 PATIENCE_SECONDS = 120
+LEAST_OF_THE_CLUSTER = 1_000_000_000  # users cannot give more
 OF_REVISION = revision_selector("chat", "abc")
 OF_ROUTER = router_selector("chat")
 SCALES = "application/merge-patch+json"
@@ -239,6 +240,18 @@ def test_its_pods_are_admitted_where_pod_security_is_restricted(kube, token, ren
     assert answer.status_code == 201, answer.text
     pod["spec"] = pod["spec"] | {"hostNetwork": True}
     assert kube.ask("POST", path, pod, params={"dryRun": "All"}).status_code == 403
+
+
+def test_models_give_way_to_it_and_to_the_operator(kube, token, rendered, installation):
+    """By a class that the operator's manifests bring, below those of the cluster itself."""
+    [own], [klass] = (
+        of_kind(rendered, "Deployment"),
+        of_kind(installation.manifests, "PriorityClass"),
+    )
+    for deployment in (own, installation.deployment):
+        spec = deployment["spec"]["template"]["spec"]
+        assert spec["priorityClassName"] == klass["metadata"]["name"]
+    assert 0 < kube.get(path_of(klass))["value"] < LEAST_OF_THE_CLUSTER
 
 
 def test_who_drains_is_not_killed(rendered):

@@ -10,7 +10,8 @@ import pytest
 from bench import gateway, prefix_affinity
 from bench.passing import cluster, load, ways
 from bench.passing.caching_replica import BLOCK_TOKENS, PrefixCache
-from bench.passing.conversations import INSTRUCTION_WORDS
+from bench.passing.ceiling import found_at_longest_prefix, found_without_limit
+from bench.passing.conversations import Event
 from bench.passing.measurement import CONCURRENCIES
 
 NAMES = ("p50_milliseconds", "p99_milliseconds", "requests_per_second", "requests_per_cpu_second")
@@ -154,15 +155,53 @@ def test_growth_of_memory_is_from_the_first_round_to_the_last():
     assert gateway.figures_of(rounds)["gateway_memory_growth_megabytes"] == 7.0
 
 
-def test_the_hit_ratio_is_held_against_its_target():
-    cases = [f"{kind}_{size}" for kind in INSTRUCTION_WORDS for size in prefix_affinity.SIZES]
-    found = {"round": 1}
-    for case in cases:
-        hits = dict(zip(prefix_affinity.WAYS, (80.0, 30.0, 25.0), strict=True))
-        found |= {f"prefix_hit_percent_{case}_{way}": hit for way, hit in hits.items()}
+def a_round_of_affinity(**hits):
+    return {"round": 1} | {
+        f"prefix_hit_percent_{case}_{way}": hit
+        for case in prefix_affinity.CASES
+        for way, hit in hits.items()
+    }
+
+
+def test_hits_are_held_against_round_robin_and_against_what_can_be_found():
+    found = a_round_of_affinity(affinity=76.0, least_requests=30.0, round_robin=25.0, ceiling=80.0)
     figures = prefix_affinity.figures_of([found])
-    assert figures["prefix_hit_ratio_to_round_robin_chats_quarter"] == 3.2
+    assert figures["prefix_hit_ratio_to_round_robin_chats_quarter"] == 3.04
+    assert figures["ceiling_ratio_to_round_robin_chats_quarter"] == 3.2
+    assert figures["share_of_ceiling_percent_chats_quarter"] == 95
     assert all(target.holds for target in prefix_affinity.targets_of(figures).values())
+
+
+# -- what could be found -------------------------------------------------------------------------
+
+
+def asked(conversation, tokens):
+    return Event(conversation=conversation, tokens=tokens, is_answer=False)
+
+
+def answered(conversation, tokens):
+    return Event(conversation=conversation, tokens=tokens, is_answer=True)
+
+
+def test_the_ceiling_is_what_was_asked_or_answered_before():
+    question, answer, new = words("q", 1), words("a", 1), words("n", 2)
+    found = found_without_limit(
+        [
+            asked("a", question),
+            answered("a", [*question, *answer]),
+            asked("a", [*question, *answer, *new]),
+        ]
+    )
+    assert (found.cached_tokens, found.prompt_tokens) == (2 * BLOCK_TOKENS, 5 * BLOCK_TOKENS)
+
+
+def test_whoever_goes_where_the_longest_prefix_lies_takes_the_idlest_for_a_new_one():
+    first, second = words("a", 2), words("b", 2)
+    events = [asked("a", first), asked("b", second), answered("a", first), answered("b", second)]
+    again = [asked("a", first), asked("b", second)]
+    found = found_at_longest_prefix([*events, *again], replicas=2, blocks=2)
+    assert found.cached_tokens == 4 * BLOCK_TOKENS
+    assert found_at_longest_prefix([*events, *again], replicas=1, blocks=2).cached_tokens == 0
 
 
 # -- the stand-in's cache ------------------------------------------------------------------------

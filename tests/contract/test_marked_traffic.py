@@ -77,6 +77,15 @@ def asked(model, mark, *headers):
 
 
 def sent_to(model, path, body, *headers):
+    status, heard, content, *_ = _sent(model, path, body, *headers)
+    return status, heard, content
+
+
+def parts_of(model, path, asked):
+    return _sent(model, path, json.dumps(asked).encode())
+
+
+def _sent(model, path, body, *headers):
     sent = []
     scope = {"path": path, "headers": list(headers)}
 
@@ -87,7 +96,7 @@ def sent_to(model, path, body, *headers):
         sent.append(message)
 
     asyncio.run(model(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
+    return sent[0]["status"], dict(sent[0]["headers"]), *(one["body"] for one in sent[1:])
 
 
 def model_with(**environment):
@@ -121,3 +130,29 @@ def test_it_counts_clients_in_words_that_the_operator_reads():
     _, _, text = sent_to(model, "/metrics", b"")
     tally = model_answer(text).tally
     assert (tally.requests, tally.errors, tally.latency.count) == (3, 1, 3)
+
+
+def test_a_stream_is_the_same_answer_in_words():
+    asked = {"messages": [{"role": "user", "content": "chat-1"}], "stream": True}
+    status, headers, *parts = parts_of(model_with(), "/v1/chat/completions", asked)
+    assert (status, headers[b"content-type"]) == (200, b"text/event-stream")
+    assert headers[b"x-request-id"] == b"chat-1"
+    events = b"".join(parts).decode().split("\n\n")
+    words = [json.loads(one.removeprefix("data: "))["choices"][0]["delta"]["content"]
+             for one in events[:-2]]  # fmt: skip
+    assert words == ["same ", "chat-1 "]
+    assert events[-2:] == ["data: [DONE]", ""]
+
+
+def test_it_loads_until_it_is_told_that_it_has():
+    model = model_with(LOADING="1")
+    assert [sent_to(model, path, b"")[0] for path in ("/readyz", "/livez")] == [503, 200]
+    assert json.loads(sent_to(model, "/startupz", b"")[2]) == {"phase": "Loading"}
+    sent_to(model, "/loaded", b"")
+    assert sent_to(model, "/readyz", b"")[0] == 200
+
+
+def test_who_was_told_when_to_try_again_was_told_something():
+    answers = [answer(0), answer(1, status=503, retry_after="2"), answer(2, status=503)]
+    traffic = traffic_of(*answers, answer(3, status=0), answer(4, status=504), sent=5)
+    assert [one.mark for one in traffic.untold()] == ["chat-2", "chat-3", "chat-4"]

@@ -6,6 +6,7 @@ from devcluster.cluster import existing
 from devcluster.demo import install, model
 from devcluster.demo.clusters import devcluster
 from e2e.rollout_play import watching
+from e2e.sleeping import PATIENCE, Sleeper, a_key, installed_gateway, sleepy_spec
 from e2e.stage import Servers, borrowed_cluster, fresh_namespace, stand_in
 from support.kube import Kube
 from support.prometheus_server import Discovery, PrometheusServer
@@ -94,6 +95,40 @@ def marked(module_servers, images):
 
 
 @pytest.fixture(scope="module")
+def gateway_key():
+    return a_key()
+
+
+@pytest.fixture(scope="module")
+def unlimited_key():
+    return a_key(limits={"requests_per_minute": 1_000_000})
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster, kubectl, operator, gateway_key, unlimited_key):
+    """The URL of its front door."""
+    records = {"e2e": gateway_key[1], "unlimited": unlimited_key[1]}
+    with installed_gateway(cluster, kubectl, records) as url:
+        yield url
+
+
+@pytest.fixture
+def sleeper(module_servers, marked, gateway):
+    """Makes a server of the stand-in that sleeps; deletes it when the test ends."""
+    made = []
+
+    def make(name, **more):
+        module_servers.apply(name, sleepy_spec(marked) | more)
+        made.append(name)
+        module_servers.wait_ready(name, timeout=PATIENCE)
+        return Sleeper(module_servers, name)
+
+    yield make
+    for name in made:
+        module_servers.delete(name)
+
+
+@pytest.fixture(scope="module")
 def kube(cluster, kubectl):
     with Kube.admin_of(existing(cluster.name)) as kube:
         yield kube
@@ -118,6 +153,24 @@ def prometheus(cluster, kube, tmp_path_factory):
     targets, host = folder / "targets.json", existing(cluster.name).record.networks.host
     with Discovery(kube, targets), PrometheusServer(folder, targets, host=host) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def operator_with_prometheus(kubectl, images, operator, prometheus):
+    """The same, which writes for KEDA what Prometheus is to be asked."""
+    install.install(
+        kubectl,
+        operator_image=images.operator,
+        runtime_image=images.runtime,
+        settings={"MODELSERVER_OPERATOR_PROMETHEUS_URL": prometheus.url},
+    )
+
+
+@pytest.fixture(scope="module")
+def numbers(kubectl, namespace, operator):
+    """Every state of every Deployment."""
+    with watching(kubectl, namespace, "deployments") as watch:
+        yield watch
 
 
 @pytest.fixture

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from devcluster.demo import install
 from devcluster.demo.clusters import devcluster
-from e2e.rollout_play import PATIENCE, Play, watching
+from e2e.rollout_play import PATIENCE, Play
 from e2e.rollout_scenarios import CANARY
 from e2e.rollout_verdicts import require_unnoticed
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.scaling, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.scaling,
+    pytest.mark.timeout(1800),
+    pytest.mark.usefixtures("operator_with_prometheus"),
+]
 
 MOST = 4
 # Requests a second. Half of MUCH is enough for all pods, where the machine has no time for more.
@@ -32,23 +35,6 @@ BY_QUERY = 'sum(rate(modelserver_requests_total{{pod=~"{name}-.+",job="modelserv
 
 
 # -- stage -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def operator_with_prometheus(kubectl, images, operator, prometheus):
-    install.install(
-        kubectl,
-        operator_image=images.operator,
-        runtime_image=images.runtime,
-        settings={"MODELSERVER_OPERATOR_PROMETHEUS_URL": prometheus.url},
-    )
-
-
-@pytest.fixture(scope="module")
-def numbers(kubectl, namespace, operator):
-    """Every state of every Deployment."""
-    with watching(kubectl, namespace, "deployments") as watch:
-        yield watch
 
 
 class Scaled(Play):
@@ -228,11 +214,13 @@ def test_no_pod_goes_because_somebody_else_decides(keda, metrics_server, a_scale
             play.scale_by(limited(by[engine]))
             play.until_decided_by(engine, "Chosen")
             until_only(play, engine)
-        for engine in ("HPA", "KEDA", "nobody"):
+        for engine in ("Operator", "HPA", "KEDA", "Operator", "nobody"):
             play.scale_by(None, replicas=MOST)
+            play.until(lambda one: one.is_current and not one.status.get("scaling"), "replicas")
             until_only(play, "nobody")
             if engine in by:
                 play.scale_by(limited(by[engine]), replicas=1)
+                play.until_decided_by(engine, "Chosen")
                 until_only(play, engine)
         assert play.asked_since(before) <= {MOST}
     require_unnoticed(play, record)
@@ -247,7 +235,9 @@ def until_only(play, engine):
         hpas = {name: play.servers.get("hpa", name) for name in (own, of_keda)}
         found = {name for name, hpa in hpas.items() if hpa is not None}
         is_told = play.there("scaledobject") == (engine == "KEDA")
-        return found == wanted and is_told and all(has_reckoned(hpas[name]) for name in wanted)
+        own_looks = engine != "Operator" or bool(play.scaling.get("window"))
+        reckoned = own_looks and all(has_reckoned(hpas[name]) for name in wanted)
+        return found == wanted and is_told and reckoned
 
     wait_until(there, timeout=PATIENCE, what=f"only {engine} scales {play.name}", interval=1)
 

@@ -2,137 +2,19 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from devcluster.demo import install
-from devcluster.demo.clusters import devcluster
 from e2e.rollout_scenarios import CANARY
-from modelserver_runtime.access.making import make_key
-from modelserver_runtime.access.record import Grants, document_of
+from e2e.sleeping import PATIENCE, many, require_all_answered
+from support.access import bearer
 from support.marked_traffic import marked_traffic
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.zero, pytest.mark.timeout(1800)]
-
-PATIENCE = 480  # seconds of any one thing; this machine may be busy
-IDLE_SECONDS = 10
-SLEEPY = {"minReplicas": 0, "maxReplicas": 2, "zero": {"idleSeconds": IDLE_SECONDS}}
-KEYS = "modelserver-gateway-keys"
-
-
-# -- stage -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def key():
-    made, record = make_key(Grants(), name="e2e", created=datetime.now(UTC))
-    return made, json.dumps(document_of(record))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def gateway(cluster, kubectl, operator, key):
-    """Two pods of its own image, with one key."""
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": KEYS, "namespace": install.NAMESPACE},
-        "stringData": {"e2e": key[1]},
-    }
-    kubectl.run("apply", "-f", "-", stdin=json.dumps(secret))
-    image = devcluster("images", "gateway", capture=True).split()[-1]
-    devcluster("load-image", "--name", cluster.name, image)
-    install.install_gateway(kubectl, image=image)
-    service = kubectl.get("-n", install.NAMESPACE, "service", install.GATEWAY)
-    yield f"http://{service['spec']['clusterIP']}"
-    kubectl.run("delete", "--ignore-not-found", "-k", str(install.ROOT / "manifests" / "gateway"))
-
-
-class Sleeper:
-    """A ModelServer of the stand-in that sleeps when nobody asks."""
-
-    def __init__(self, servers, name):
-        self.servers, self.name = servers, name
-
-    @property
-    def url(self):
-        return f"{self.servers.url(self.name)}/v1/chat/completions"
-
-    @property
-    def status(self):
-        return (self.servers.get("modelserver", self.name) or {}).get("status", {})
-
-    @property
-    def phase(self):
-        return self.status.get("scaling", {}).get("zero", {}).get("phase")
-
-    def pods(self):
-        """Of the model; a run may have a router there already."""
-        labels = f"modelserver.dev/server={self.name},modelserver.dev/revision"
-        found = self.servers.get("pods", "-l", labels)
-        return [pod["metadata"]["name"] for pod in (found or {"items": []})["items"]]
-
-    def until_phase(self, *phases):
-        what = f"{self.name} {' or '.join(phases)}"
-        wait_until(lambda: self.phase in phases, timeout=PATIENCE, what=what, interval=0.3)
-
-    def until_asleep(self):
-        self.until_phase("Cold")
-        wait_until(lambda: not self.pods(), timeout=PATIENCE, what=f"no pods of {self.name}")
-
-    def change_environment(self, **variables):
-        env = [{"name": name, "value": value} for name, value in variables.items()]
-        patch = json.dumps({"spec": {"runtime": {"env": env}}})
-        self.servers.run("patch", "modelserver", self.name, "--type=merge", "-p", patch)
-
-    def ask(self, mark, url="", **headers):
-        """(status, headers, text); 0 where no answer came."""
-        body = {"model": self.name, "messages": [{"role": "user", "content": mark}]}
-        headers = {"x-request-id": mark, **headers}
-        try:
-            answer = httpx.post(url or self.url, json=body, headers=headers, timeout=PATIENCE)
-        except httpx.HTTPError as failure:
-            return 0, {}, repr(failure)
-        return answer.status_code, answer.headers, answer.text
-
-    def ask_many(self, pool, count, word):
-        return {
-            f"{word}-{number}": pool.submit(self.ask, f"{word}-{number}") for number in range(count)
-        }
-
-
-@pytest.fixture
-def sleeper(module_servers, marked):
-    made = []
-
-    def make(name, **more):
-        spec = {field: value for field, value in marked.items() if field != "replicas"}
-        module_servers.apply(name, spec | {"autoscaling": SLEEPY} | more)
-        made.append(name)
-        module_servers.wait_ready(name, timeout=PATIENCE)
-        return Sleeper(module_servers, name)
-
-    yield make
-    for name in made:
-        module_servers.delete(name)
-
-
-def require_all_answered(asked):
-    """Each by its own answer."""
-    for mark, future in asked.items():
-        status, headers, text = future.result()
-        assert status == 200, f"{mark}: {status} {text}"
-        assert headers["x-request-id"] == mark
-
-
-@contextmanager
-def many(count):
-    with ThreadPoolExecutor(count) as pool:
-        yield pool
+pytestmark = [pytest.mark.zero, pytest.mark.timeout(1800), pytest.mark.usefixtures("gateway")]
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -205,14 +87,7 @@ def test_a_canary_of_a_server_that_sleeps_waits_for_requests_and_loses_none(slee
 def test_a_change_while_it_sleeps_wakes_nobody_and_is_what_the_next_request_gets(sleeper):
     sleepy = sleeper("changed")
     sleepy.until_asleep()
-    before = sleepy.status["servingRevision"]
-    sleepy.change_environment(VOICE="other")
-    wait_until(
-        lambda: sleepy.status["servingRevision"] != before,
-        timeout=PATIENCE,
-        what="another revision serves",
-    )
-    assert not sleepy.pods()
+    sleepy.change_asleep(VOICE="other")
     status, headers, text = sleepy.ask("changed")
     assert status == 200, text
     assert headers["x-model-revision"] == sleepy.status["servingRevision"]
@@ -277,6 +152,14 @@ def held_by(kubectl, server):
 HELD = 40
 
 
+def until_held(kubectl, sleepy):
+    wait_until(
+        lambda: sum(held_by(kubectl, sleepy.name).values()) == HELD,
+        timeout=PATIENCE,
+        what=f"{HELD} requests are held",
+    )
+
+
 @contextmanager
 def all_held(kubectl, sleepy, node):
     """Requests that are held for as long as the test wants, and how many each gateway holds."""
@@ -284,11 +167,7 @@ def all_held(kubectl, sleepy, node):
     kubectl.run("cordon", node)
     with many(HELD) as pool:
         asked = sleepy.ask_many(pool, HELD, sleepy.name)
-        wait_until(
-            lambda: sum(held_by(kubectl, sleepy.name).values()) == HELD,
-            timeout=PATIENCE,
-            what=f"{HELD} requests are held",
-        )
+        until_held(kubectl, sleepy)
         yield asked, held_by(kubectl, sleepy.name)
 
 
@@ -325,10 +204,80 @@ def test_a_gateway_that_is_told_to_end_answers_whom_it_holds(kubectl, sleeper, n
         require_all_answered(asked)
 
 
+def test_a_rolling_update_of_the_gateway_loses_nothing(
+    kubectl, sleeper, gateway, unlimited_key, record
+):
+    """Neither what it passes on at its door nor what it holds for a model that loads."""
+    awake, held = sleeper("rolled-over"), sleeper("held-over")
+    held.until_asleep()
+    held.change_asleep(LOADING="1")
+    door, headers = f"{gateway}/v1/chat/completions", bearer(unlimited_key[0])
+    with marked_traffic(door, awake.name, 50, headers=headers) as traffic, many(HELD) as pool:
+        traffic.rate = 10
+        traffic.wait_for_answers(25, timeout=PATIENCE)
+        asked = held.ask_many(pool, HELD, held.name)
+        until_held(kubectl, held)
+        before = set(held_by(kubectl, held.name))
+        for what in (("restart",), ("status", "--timeout=480s")):
+            verb, *more = what
+            arguments = ("rollout", verb, f"deployment/{install.GATEWAY}", *more)
+            kubectl.run("-n", install.NAMESPACE, *arguments)
+        traffic.wait_for_answers(50, timeout=PATIENCE)
+        assert not before & set(held_by(kubectl, held.name)), "they have been told to end"
+        assert not any(future.done() for future in asked.values())
+        held.has_loaded()
+        require_all_answered(asked)
+        traffic.wait_for_answers(25, timeout=PATIENCE)
+    record("requests", len(traffic.answers))
+    assert traffic.failures() == []
+    assert traffic.mistaken() == []
+    assert traffic.lost() == set()
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+def test_a_stream_is_told_how_far_its_model_has_come_and_then_gets_its_words(
+    kubectl, sleeper, gateway, gateway_key, node
+):
+    sleepy = sleeper("streamed")
+    sleepy.until_asleep()
+    sleepy.change_asleep(LOADING="1")
+    kubectl.run("cordon", node)
+    body = {
+        "model": sleepy.name,
+        "messages": [{"role": "user", "content": "streamed-1"}],
+        "stream": True,
+    }
+    headers, door = bearer(gateway_key[0]), f"{gateway}/v1/chat/completions"
+    with httpx.stream("POST", door, json=body, headers=headers, timeout=PATIENCE) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-model-state"] == "cold"
+        lines = answer.iter_lines()
+        until_said(lines, "scheduling")
+        kubectl.run("uncordon", node)
+        until_said(lines, "loading")
+        sleepy.has_loaded()
+        events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert events.pop() == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    assert [delta["content"] for delta in deltas] == ["same ", "streamed-1 "]
+
+
+def until_said(lines, stage):
+    """In a comment, and before any word of the answer."""
+    for line in lines:
+        assert not line.startswith("data:"), line
+        if line == f": {stage}":
+            return
+    pytest.fail(f"the stream ended before {stage!r}")
+
+
 # -- the door --------------------------------------------------------------------------------------
 
 
-def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, key):
+def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, gateway_key):
     sleepy = sleeper("locked")
     sleepy.until_asleep()
     door = f"{gateway}/v1/chat/completions"
@@ -337,7 +286,7 @@ def test_at_the_front_door_only_who_has_a_key_wakes_a_model(sleeper, gateway, ke
         assert status == 401, text
     assert not sleepy.pods()
     assert sleepy.phase == "Cold"
-    status, headers, text = sleepy.ask("right", door, authorization=f"Bearer {key[0]}")
+    status, headers, text = sleepy.ask("right", door, authorization=f"Bearer {gateway_key[0]}")
     assert status == 200, text
     assert headers["x-model-state"] in {"cold", "scheduling"}
     assert headers["x-content-type-options"] == "nosniff"

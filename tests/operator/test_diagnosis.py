@@ -518,6 +518,10 @@ FAILURES = {
         Code.POD_REFUSED,
         "hostNetwork",
     ),
+    'pods "chat-1-x" is forbidden: no PriorityClass with name important was found': (
+        Code.POD_REFUSED,
+        "spec.availability.priorityClassName",
+    ),
     'admission webhook "policy.acme" denied the request: no latest tags': (
         Code.POD_REFUSED,
         "no latest tags",

@@ -186,6 +186,16 @@ TARGETS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("availability", "said"),
+    [({}, {}), ({"priorityClassName": "important"}, {"priorityClassName": "important"})],
+)
+def test_a_router_gives_way_no_earlier_than_the_pods_behind_it(availability, said):
+    deployment = make_router(a_server({**IDENTITY, "availability": availability}), IMAGE)
+    pod = deployment["spec"]["template"]["spec"]
+    assert {key: pod[key] for key in pod if key == "priorityClassName"} == said
+
+
 @pytest.mark.parametrize("case", TARGETS)
 def test_a_new_router_runs(case):
     target, image = TARGETS[case]

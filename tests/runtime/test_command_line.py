@@ -132,6 +132,8 @@ def test_a_model_that_cannot_be_served_ends_with_its_code(
         (["--task", "no task"], 2, "--task is 'no task'"),
         (["--device", "gpu"], 2, "--device is 'gpu'"),
         (["--no-such-flag"], 2, "--no-such-flag is no flag"),
+        (["--redis-url", "redis://a"], 2, "would see it, so set MODELSERVER_REDIS_URL"),
+        (["--hold-release-per-pod", "3"], 2, "it is a flag of other commands"),
         (["--aliases", "a,b", "--dtype", "Int4"], 2, "invalid choice: 'Int4'"),
         (["--host", "203.0.113.1"], 2, "Cannot listen on 203.0.113.1:0"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelserver_runtime.gateway.balance import Balancer, Outliers
-from modelserver_runtime.gateway.balance.affinity import BOUND, owner, ranked
+from modelserver_runtime.gateway.balance.affinity import BOUND, CROWDED_BOUND, owner, ranked
 
 names = st.lists(st.sampled_from([f"10.0.0.{n}:8080" for n in range(12)]), unique=True, min_size=1)
 keys = st.binary(min_size=1, max_size=20)
@@ -21,6 +21,32 @@ def test_no_pod_has_more_than_its_bounded_share_by_prefix(pods, asked):
         chosen = owner(pods, key, work)
         work[chosen] += 1
         assert work[chosen] <= math.ceil(BOUND * count / len(pods))
+
+
+@given(names, st.integers(1, 60), st.integers(0, 2**32))
+def test_what_several_ask_at_once_is_spread_further_than_a_conversation(pods, asked, seed):
+    balancer = Balancer(Random(seed))
+    balancer.follow(pods)
+    work = Counter()
+    for count in range(1, asked + 1):
+        pod = balancer.choose(now=0, key=b"the same")
+        balancer.begin(pod, b"the same")
+        work[pod] += 1
+        bound = BOUND if count == 1 else CROWDED_BOUND
+        assert work[pod] <= math.ceil(bound * count / len(pods))
+
+
+def test_a_question_that_was_answered_may_go_where_it_was_again():
+    balancer = Balancer(Random(1))
+    pods = ["a", "b", "c", "d"]
+    balancer.follow(pods)
+    first = balancer.choose(now=0, key=b"k")
+    for pod in (first, first, *pods):  # it has three of six requests, others one
+        balancer.begin(pod)
+    balancer.begin(first, b"k")
+    assert balancer.choose(now=0, key=b"k") != first
+    balancer.end(first, b"k")
+    assert balancer.choose(now=0, key=b"k") == first
 
 
 @given(names, keys)

@@ -269,6 +269,40 @@ async def test_a_request_for_a_model_that_sleeps_wakes_it_and_is_answered(here, 
     assert {one.path for one in pod.requests} == {"/readyz", CHAT}
 
 
+async def test_a_pod_that_knows_no_readiness_is_ready_when_the_cluster_says_so(here, pod, at):
+    """As an image of engine Custom, of which only /health is asked."""
+    here.follow(asleep())
+    pod.answer = json_answer({"detail": "Not Found"}, 404)
+    asking = asyncio.create_task(here.client.post(CHAT, json={"model": "chat"}))
+    await until(lambda: here.woken)
+    here.follow(asleep(starting=(at,)))
+    await until(lambda: len(pod.requests) >= 3)
+    assert {one.path for one in pod.requests} == {"/readyz"}, "it is not let go"
+    pod.answer = readiness_unknown
+    here.follow(asleep(ready=(at,)))
+    answer = await asking
+    assert answer.json() == {"from": "custom"}
+
+
+async def readiness_unknown(asked, receive, send):
+    if asked.path == "/readyz":
+        await json_answer({"detail": "Not Found"}, 404)(asked, receive, send)
+    else:
+        await json_answer({"from": "custom"})(asked, receive, send)
+
+
+async def test_a_pod_that_says_it_is_not_ready_is_not_whatever_the_cluster_says(here, pod, at):
+    pod.answer = json_answer({"phase": "Loading"}, 503)
+    here.follow(asleep())
+    asking = asyncio.create_task(here.client.post(CHAT, json={"model": "chat"}))
+    await until(lambda: here.woken)
+    here.follow(asleep(ready=(at,)))
+    await until(lambda: len(pod.requests) >= 4)
+    assert {one.path for one in pod.requests} == {"/readyz", "/startupz"}
+    pod.answer = json_answer({"from": "pod"})
+    assert (await asking).json() == {"from": "pod"}
+
+
 async def test_a_stream_is_told_how_far_its_model_has_come(here, pod, at):
     here.follow(asleep())
     pod.answer = json_answer({"phase": "Fetching", "percent": 62}, 503)

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -16,9 +18,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from modelserver_runtime.gateway.admin import Admin
+from modelserver_runtime.gateway.administration import Administration
 from modelserver_runtime.gateway.counts import EDGES_SECONDS, Histogram, Tally
-from modelserver_runtime.gateway.metrics import renderer
+from modelserver_runtime.gateway.doors import run_to_end
+from modelserver_runtime.gateway.metrics import registry_of
 from modelserver_runtime.gateway.route import read_route
 from modelserver_runtime.gateway.route_file import RouteFile
 from modelserver_runtime.gateway.status import Status
@@ -89,7 +92,8 @@ async def admin(tmp_path):
         status = Status(
             router=here.router, route_file=file, started_at=datetime(2026, 11, 21, 10, tzinfo=UTC)
         )
-        app = Admin(status, renderer(status))
+        reports = {"/router/status": status.as_json}
+        app = Administration(status.readiness, registry_of(status), reports)
         async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
             here.admin = client
             here.file = file
@@ -347,3 +351,19 @@ def test_a_router_without_a_route_says_what_is_missing(tmp_path):
     with runtime_process("modelserver_runtime", "gateway") as process:
         assert process.process.wait(60) == 2
         assert "--route must name the file" in process.output
+
+
+def test_routers_and_gateways_may_have_as_many_connections_as_the_machine_allows(monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", logging.INFO)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] - 1, before[1]))
+    seen = []
+
+    async def look():
+        seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+
+    try:
+        run_to_end(look())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert seen == [(before[1], before[1])]

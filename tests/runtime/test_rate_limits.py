@@ -301,6 +301,27 @@ async def test_without_redis_a_replica_goes_on_with_what_it_has_counted(redis_se
     await store.close()
 
 
+async def test_while_redis_is_away_each_of_two_replicas_allows_its_half(redis_server):
+    clock = Clock()
+    store = store_of(redis_server, clock)
+    limiter, tokens = Limiter(clock, SharedLimits(store), lambda: 2), charge("key:b", cost=4)
+    together = [await limiter.admit([charge()]) for _ in range(3)]
+    assert [one.decision.tightest(Unit.TOKENS).limit for one in together] == [10] * 3
+    redis_server.kill()
+    apart = [await limiter.admit([charge()]) for _ in range(4)]
+    assert [one.decision.refusal is None for one in apart] == [True, True, False, False]
+    assert apart[-1].decision.tightest(Unit.TOKENS).limit == 5
+    await limiter.finish(await limiter.admit([tokens]), 2)
+    remaining = (await limiter.admit([charge("key:b")])).decision.tightest(Unit.TOKENS).remaining
+    assert remaining == 2, "of five, after two and one"
+    redis_server.start()
+    clock.now += 40
+    await store.ping()
+    again = await limiter.admit([charge("key:c", cost=8)])
+    assert (again.decision.refusal, again.decision.tightest(Unit.TOKENS).limit) == (None, 10)
+    await store.close()
+
+
 async def test_what_redis_refuses_is_given_back_here(redis_server):
     store = store_of(redis_server)
     other, here = SharedLimits(store), Limiter(time.monotonic, SharedLimits(store))

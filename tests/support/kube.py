@@ -16,6 +16,7 @@ type Manifest = dict[str, Any]
 _PLURALS = {
     "NetworkPolicy": "networkpolicies",
     "Endpoints": "endpoints",
+    "PriorityClass": "priorityclasses",
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
 }
 _CLUSTER_SCOPED = {

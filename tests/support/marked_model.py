@@ -8,6 +8,9 @@ in the words of the runtime.
     CPU_MILLISECONDS      how much of the processor's time it takes besides (0)
     FAIL_EVERY            every n-th request of a client gets 500; 0 is none (0)
     VOICE                 the first word of every answer ("same")
+    LOADING               1: it loads, and is not ready, until somebody posts to /loaded (0)
+
+Who asks for a stream gets the words of the answer one by one.
 """
 
 import asyncio
@@ -43,6 +46,7 @@ class MarkedModel:
         self._answered = Counter()  # clients, by status
         self._within = Counter()  # clients, by the edge that the answer's time is within
         self._began = time.time()
+        self._is_loading = environment.get("LOADING", "0") == "1"
         self.is_draining = False
 
     async def __call__(self, scope, receive, send):
@@ -50,9 +54,10 @@ class MarkedModel:
             await self._send(send, 200, self._metrics().encode(), content_type=b"text/plain")
             return
         if scope["path"] != "/v1/chat/completions":
-            await self._send(send, 200, {"status": "ok"})
+            await self._send(send, *self._state(scope["path"]))
             return
-        mark = json.loads(await _body(receive))["messages"][-1]["content"]
+        asked = json.loads(await _body(receive))
+        mark = asked["messages"][-1]["content"]
         is_copy = b"x-modelserver-shadow" in dict(scope["headers"])
         status = 200 if is_copy else self._status(mark)
         came = time.monotonic()
@@ -60,11 +65,22 @@ class MarkedModel:
         try:
             compute(self._cpu_seconds)
             await asyncio.sleep(self._seconds)
-            await self._send(send, status, self._answer(mark, status), mark=mark)
+            answer = self._answer(mark, status)
+            if asked.get("stream") and status == 200:
+                await self._stream(send, answer["choices"][0]["message"]["content"], mark)
+            else:
+                await self._send(send, status, answer, mark=mark)
         finally:
             self._in_flight -= not is_copy
         if not is_copy:
             self._count(status, time.monotonic() - came)
+
+    def _state(self, path):
+        """Like the runtime's own probes: what is not ready says how far it is."""
+        self._is_loading = self._is_loading and path != "/loaded"
+        if self._is_loading and path in {"/readyz", "/startupz"}:
+            return 503, {"phase": "Loading"}
+        return 200, {"status": "ok"}
 
     def _status(self, mark):
         self._asked += 1
@@ -98,7 +114,15 @@ class MarkedModel:
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return {"object": "chat.completion", "choices": [choice]}
 
-    async def _send(self, send, status, document, *, mark=None, content_type=b"application/json"):
+    async def _stream(self, send, content, mark):
+        headers = self._headers(b"text/event-stream", mark)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for word in content.split():
+            chunk = {"choices": [{"index": 0, "delta": {"content": f"{word} "}}]}
+            await _part(send, f"data: {json.dumps(chunk)}\n\n", has_more=True)
+        await _part(send, "data: [DONE]\n\n", has_more=False)
+
+    def _headers(self, content_type, mark):
         headers = [
             (b"content-type", content_type),
             (b"x-model-revision", self._revision.encode()),
@@ -108,6 +132,10 @@ class MarkedModel:
             headers.append((b"x-times-seen", str(self._seen[mark]).encode()))
         if self.is_draining:
             headers.append((b"connection", b"close"))
+        return headers
+
+    async def _send(self, send, status, document, *, mark=None, content_type=b"application/json"):
+        headers = self._headers(content_type, mark)
         content = document if isinstance(document, bytes) else json.dumps(document).encode()
         headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -119,6 +147,10 @@ def compute(seconds):
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
+
+
+async def _part(send, text, *, has_more):
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": has_more})
 
 
 async def _body(receive):

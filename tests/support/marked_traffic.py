@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ RATE = 25  # a second
 CATCHING_UP_SECONDS = 1.0  # of a machine that was busy; more would be a flood
 PATIENCE = 120  # seconds of one request; those that are held wait for new pods
 IDLE_SECONDS = 2  # less than any server keeps a connection that nobody uses
+REFUSALS = {429, 503}  # that say when it may be tried again
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,13 @@ class Answer:
     router_says: str = ""  # the revision that the router asked; empty without a router
     times_seen: str = ""
     marked: str = ""  # the mark of the answer
+    retry_after: str = ""
     text: str = ""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the client knows what became of it: an answer, or when to try again."""
+        return self.status == 200 or (self.status in REFUSALS and bool(self.retry_after))
 
 
 @dataclass
@@ -46,6 +54,8 @@ class MarkedTraffic:
     most_at_once: int = 50
     host: str = ""  # that is asked for, if it is not that of the url
     rate: float = RATE  # a second
+    headers: Mapping[str, str] = field(default_factory=dict)  # of every request
+    word: str = ""  # that marks begin with; the model, unless it is given
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -65,11 +75,25 @@ class MarkedTraffic:
                 if self._stopped.is_set():
                     break
                 await room.acquire()
-                asking = group.create_task(self._ask(client, f"{self.model}-{number}"))
+                asking = group.create_task(self._ask(client, self._mark(number)))
                 asking.add_done_callback(lambda _: room.release())
                 self.sent += 1
                 due = max(due + 1 / self.rate, clock() - CATCHING_UP_SECONDS)
                 await asyncio.sleep(max(0.0, due - clock()))
+
+    async def ask_at_once(self, count: int) -> None:
+        """That many, each by a connection of its own; instead of `run`."""
+        unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE, limits=unbounded) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in range(count):
+                group.create_task(self._ask(client, self._mark(number)))
+                self.sent += 1
+
+    def _mark(self, number: int) -> str:
+        return f"{self.word or self.model}-{number}"
 
     async def _ask(self, client: httpx.AsyncClient, mark: str) -> None:
         began, clock = time.time(), time.monotonic()
@@ -79,7 +103,8 @@ class MarkedTraffic:
             "max_tokens": 2,
             "temperature": 0,
         }
-        headers = {"x-request-id": mark} | ({"host": self.host} if self.host else {})
+        headers = {**self.headers, "x-request-id": mark}
+        headers |= {"host": self.host} if self.host else {}
         try:
             answer = await client.post(self.url, json=body, headers=headers)
         except httpx.HTTPError as failure:
@@ -97,6 +122,7 @@ class MarkedTraffic:
                 router_says=heard.get("x-modelserver-revision", ""),
                 times_seen=heard.get("x-times-seen", "1"),
                 marked=heard.get("x-request-id", mark),
+                retry_after=heard.get("retry-after", ""),
                 text=answer.text[:300],
             )
         )
@@ -114,6 +140,10 @@ class MarkedTraffic:
             if answer.status != 200 and not (but_of and answer.revision == but_of)
         ]
 
+    def untold(self) -> list[Answer]:
+        """Requests whose client got neither an answer nor a time to try again."""
+        return [answer for answer in list(self.answers) if not answer.is_told]
+
     def mistaken(self) -> list[Answer]:
         """Answers to another request, or to one that a pod was sent twice."""
         return [
@@ -125,7 +155,7 @@ class MarkedTraffic:
     def lost(self) -> set[str]:
         """Marks without exactly one outcome; after the end of the traffic."""
         seen = Counter(answer.mark for answer in self.answers)
-        expected = {f"{self.model}-{number}" for number in range(self.sent)}
+        expected = {self._mark(number) for number in range(self.sent)}
         return {mark for mark in expected | set(seen) if seen[mark] != 1}
 
     def revisions(self) -> Counter:
@@ -158,8 +188,9 @@ class MarkedTraffic:
 
 
 @contextmanager
-def marked_traffic(url: str, model: str, most_at_once: int, *, host: str = ""):
-    traffic = MarkedTraffic(url=url, model=model, most_at_once=most_at_once, host=host)
+def marked_traffic(url: str, model: str, most_at_once: int, **more):
+    """`more` are other fields of the traffic."""
+    traffic = MarkedTraffic(url=url, model=model, most_at_once=most_at_once, **more)
     thread = threading.Thread(target=asyncio.run, args=(traffic.run(),))
     thread.start()
     try:

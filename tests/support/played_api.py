@@ -9,6 +9,7 @@ class PlayedApi:
     def __init__(self):
         self.status = 200
         self.lists = {"modelservers": [], "endpointslices": []}
+        self.gateways = []  # slices of the gateways' own Service
 
     async def __call__(self, scope, receive, send):
         kind = scope["path"].rpartition("/")[2]
@@ -19,7 +20,9 @@ class PlayedApi:
                 pass
             return
         document = {"metadata": {"resourceVersion": "7"}, "message": "modelservers is forbidden"}
-        body = json.dumps(document | {"items": self.lists[kind]}).encode()
+        of_gateways = "/namespaces/" in scope["path"]
+        items = self.gateways if of_gateways else self.lists[kind]
+        body = json.dumps(document | {"items": items}).encode()
         await send({"type": "http.response.body", "body": body})
 
 
@@ -38,5 +41,21 @@ def has(api, pod, holder_port=None):
             "metadata": metadata | {"labels": labels},
             "ports": [{"name": "http", "port": pod.port}],
             "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+        }
+    ]
+
+
+def has_gateways(api, count):
+    """From now on so many are ready."""
+    labels = {"kubernetes.io/service-name": "gateway"}
+    api.gateways = [
+        {
+            "metadata": {"namespace": "system", "name": "gateway", "labels": labels},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080}],
+            "endpoints": [
+                {"addresses": [f"127.0.0.{number}"], "conditions": {"ready": True}}
+                for number in range(1, count + 1)
+            ],
         }
     ]

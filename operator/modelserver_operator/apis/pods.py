@@ -147,7 +147,8 @@ class Availability(ApiModel):
     spread: Spread = Spread.ZONE
     """Over what the pods are spread where possible: `Zone` (and nodes), `Node`, or `None`."""
     priority_class_name: OptionalName = ""
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods, and of a router in front of them; it must exist. Empty: what the
+    cluster gives to pods without one."""
 
 
 def _is_label_key(key: str) -> bool:

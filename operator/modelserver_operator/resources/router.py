@@ -99,11 +99,13 @@ def _template(server: ModelServer, image: str) -> dict[str, Any]:
 
 def _pod_spec(server: ModelServer, image: str) -> dict[str, Any]:
     drain = server.spec.runtime.drain_seconds
-    return {
+    spec = {
         "serviceAccountName": names.service_account(server.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": POD_SECURITY,
+        # All requests for those pods go through it: it must not be the first to give way.
+        "priorityClassName": server.spec.availability.priority_class_name,
         "terminationGracePeriodSeconds": PRE_STOP_SECONDS + drain + GRACE_SLACK_SECONDS,
         "topologySpreadConstraints": [_spread(server.name, key) for key in _TOPOLOGIES],
         "containers": [_container(image, _environment(server))],
@@ -112,6 +114,7 @@ def _pod_spec(server: ModelServer, image: str) -> dict[str, Any]:
             {"name": TEMPORARY_VOLUME, "emptyDir": {}},
         ],
     }
+    return {key: value for key, value in spec.items() if value != ""}
 
 
 def _spread(server_name: str, topology: str) -> dict[str, Any]:

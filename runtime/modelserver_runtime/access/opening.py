@@ -38,7 +38,7 @@ def open_guard(
     return Guard(
         settings,
         keyring=keyring,
-        limiter=Limiter(clock, SharedLimits(store)) if store else Limiter(clock, replicas=replicas),
+        limiter=Limiter(clock, SharedLimits(store) if store else None, replicas),
         ledger=Ledger(telemetry, clock=clock, wall_clock=wall_clock, store=store),
         telemetry=telemetry,
         wall_clock=wall_clock,

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import importlib
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 from modelserver_runtime.artifacts import (
     ArtifactPolicy,
@@ -19,9 +21,11 @@ from modelserver_runtime.artifacts import (
 from modelserver_runtime.artifacts.contents import contents_digest
 from modelserver_runtime.backends.base import LoadedModel
 from modelserver_runtime.backends.detection import identify
+from modelserver_runtime.backends.lean_imports import import_transformers, without_compiler
 from modelserver_runtime.backends.machine import available_memory_bytes
 from modelserver_runtime.errors import LoadTimeout, RuntimeCrash, StartupFailure
 from modelserver_runtime.models.estimate import estimate_bytes
+from modelserver_runtime.process.collecting import uncollected
 from modelserver_runtime.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
     """Refuses what it can before it imports torch, which takes seconds."""
     check_directory(settings.model_directory, policy=source_of(settings).policy)
     identity = identify(settings.model_directory, settings.task)
+    _import_libraries()
     from modelserver_runtime.backends.loading import LoadOptions  # noqa: PLC0415
     from modelserver_runtime.backends.registry import DeviceRequest, load_model  # noqa: PLC0415
 
@@ -50,9 +55,19 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
     request = DeviceRequest(
         device=settings.device, order=settings.device_order, may_fall_back=settings.device_fallback
     )
-    model = load_model(options, identity, progress, request)
+    with without_compiler():
+        model = load_model(options, identity, progress, request)
     contents = contents_digest(settings.model_directory)
     return replace(model, description=replace(model.description, contents=contents))
+
+
+@cache
+def _import_libraries() -> None:
+    """Modules are no garbage, so that no later collection need look at what they hold."""
+    with uncollected():
+        import_transformers()
+        importlib.import_module("modelserver_runtime.backends.registry")
+        gc.freeze()
 
 
 def fetch_then_load(settings: Settings, progress: Progress) -> LoadedModel:

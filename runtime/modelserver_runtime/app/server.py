@@ -15,6 +15,7 @@ from modelserver_runtime.engine.service import ModelService
 from modelserver_runtime.errors import RuntimeCrash, StartupFailure
 from modelserver_runtime.process.ending import Ending, Say
 from modelserver_runtime.process.listener import Listener
+from modelserver_runtime.process.listening import url_of
 from modelserver_runtime.rest.context import ServerContext
 from modelserver_runtime.settings import Settings
 
@@ -45,15 +46,14 @@ class _Process:
 
     async def run(self, load_model: Load, listening: socket.socket) -> None:
         self._ending.hear_signals()
-        host, port = listening.getsockname()[:2]
-        self._say(f"Listening on http://{host}:{port}; loading {self._settings.api_name}")
+        self._say(f"Listening on {url_of(listening)}; loading {self._settings.api_name}")
         serving = asyncio.ensure_future(self._listener.serve(sockets=[listening]))
         # If nobody listens any more there is nothing left to do.
         serving.add_done_callback(lambda _: self._ending.is_due.set())
         try:
             service = await self._start(load_model)
             if service is not None:
-                self._announce(service, f"http://{host}:{port}")
+                self._announce(service, url_of(listening))
                 await self._until_end(service, serving)
         except StartupFailure as failure:
             self._context.lifecycle.failed(failure)

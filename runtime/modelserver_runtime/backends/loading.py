@@ -25,6 +25,7 @@ from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends.hardware_accelerators import torch_name
 from modelserver_runtime.backends.machine import available_memory_bytes, usable_threads
 from modelserver_runtime.backends.openvino_model import compute_with_openvino
+from modelserver_runtime.backends.placeholders import placeholders_stay_empty
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
 from modelserver_runtime.errors import (
     ArtifactCorrupt,
@@ -121,7 +122,7 @@ def read_ahead(directory: Path, progress: Progress) -> None:
 
 def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
     """A model in evaluation mode on its device, every one of its weights from the files."""
-    with translated_errors():
+    with translated_errors(), placeholders_stay_empty():
         model, info = auto_class.from_pretrained(
             **options.arguments,
             dtype=_dtype(options),

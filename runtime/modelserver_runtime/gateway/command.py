@@ -24,9 +24,10 @@ FIELDS = frozenset(
 )
 
 type Say = Callable[[str], None]
+type Listen = Callable[[str, int], socket]
 
 
-def gateway(settings: Settings, listen: Callable[[str, int], socket], say: Say) -> None:
+def gateway(settings: Settings, listen: Listen, say: Say) -> None:
     """Returns when drained."""
     if settings.cluster:
         _gateway_of_cluster(settings, listen, say)
@@ -36,25 +37,24 @@ def gateway(settings: Settings, listen: Callable[[str, int], socket], say: Say) 
             "The router has no route: --route must name the file with it, or --cluster be given",
             hint="docs/router.md shows one.",
         )
-    sockets = (
-        listen(settings.host, settings.port),
-        listen(settings.host, settings.admin_port),
-    )
+    sockets = _both_ports(settings, listen)
     from modelserver_runtime.gateway.process import run_router  # noqa: PLC0415  takes a moment
 
     run_router(settings, settings.route, sockets, say)
 
 
-def _gateway_of_cluster(settings: Settings, listen: Callable[[str, int], socket], say: Say) -> None:
+def _gateway_of_cluster(settings: Settings, listen: Listen, say: Say) -> None:
     if settings.route is not None:
         raise InvalidConfiguration(
             "--route and --cluster were both given; a gateway follows one of them",
             hint="docs/gateway.md says which is for what.",
         )
-    sockets = (
-        listen(settings.host, settings.port),
-        listen(settings.host, settings.admin_port),
-    )
+    sockets = _both_ports(settings, listen)
     from modelserver_runtime.gateway.front.process import run_gateway  # noqa: PLC0415  as below
 
     run_gateway(settings, sockets, listen, say)
+
+
+def _both_ports(settings: Settings, listen: Listen) -> tuple[socket, socket]:
+    """The clients', and the one for administration."""
+    return listen(settings.host, settings.port), listen(settings.host, settings.admin_port)

@@ -3,25 +3,29 @@
 import logging
 from typing import Protocol
 
-from modelserver_runtime.errors import UpstreamFailure, UpstreamSilent, UpstreamUnreachable
+from modelserver_runtime.errors import UpstreamFailure
 from modelserver_runtime.gateway.body import Body, ClientGone, Receive, Send
 from modelserver_runtime.gateway.choice import Asker
 from modelserver_runtime.gateway.hold import Holder
 from modelserver_runtime.gateway.mirror import Mirroring
 from modelserver_runtime.gateway.passing import Passing, Way
 from modelserver_runtime.gateway.passing import Surroundings as PassingSurroundings
-from modelserver_runtime.gateway.refusal import Answer, Refused, send_refusal
+from modelserver_runtime.gateway.refusal import (
+    RETRY_SECONDS,
+    Answer,
+    Refused,
+    answer_to_upstream,
+    send_refusal,
+)
 from modelserver_runtime.gateway.request import Request
 
 log = logging.getLogger(__name__)
 
-# A Service knows within a second or two that a pod is gone, or that there is one.
-_RETRY_SECONDS = 1.0
 _NO_ROUTE = Answer(
     status=503,
     code="no_route",
     message="This router has not been told yet where to send requests; try again soon",
-    retry_after_seconds=_RETRY_SECONDS,
+    retry_after_seconds=RETRY_SECONDS,
 )
 
 
@@ -74,7 +78,7 @@ class Exchange:
             # An answer that has begun is cut off: uvicorn closes the connection, so that the
             # client does not take it for a whole one.
             if not passing.status:
-                await self._refuse(_answer_to(failure))
+                await self._refuse(answer_to_upstream(failure))
         finally:
             self._compare(way, passing)
 
@@ -94,26 +98,3 @@ class Exchange:
             identity=self._request.identity,
             is_last=self._router.is_draining,
         )
-
-
-def _answer_to(failure: UpstreamFailure) -> Answer:
-    match failure:
-        case UpstreamUnreachable():
-            return Answer(
-                status=503,
-                code="upstream_unreachable",
-                message="No server of the model can be reached; nothing was sent, try again",
-                retry_after_seconds=_RETRY_SECONDS,
-            )
-        case UpstreamSilent():
-            return Answer(
-                status=504,
-                code="upstream_timeout",
-                message="The server of the model did not answer in time",
-            )
-        case _:
-            return Answer(
-                status=502,
-                code="upstream_broken",
-                message="The server of the model ended before it had answered",
-            )

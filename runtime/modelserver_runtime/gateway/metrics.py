@@ -8,7 +8,6 @@ from prometheus_client import (
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    exposition,
 )
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -157,16 +156,10 @@ def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip(edges, accumulate(histogram.buckets), strict=True))
 
 
-def renderer(status: Status) -> Callable[[str], tuple[bytes, str]]:
-    """Gives the exposition and its content type, in the format that the scraper prefers."""
+def registry_of(status: Status) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(RouterCollector(status))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-
-    def render(accept: str) -> tuple[bytes, str]:
-        encode, content_type = exposition.choose_encoder(accept)
-        return encode(registry), content_type
-
-    return render
+    return registry

@@ -8,21 +8,21 @@ Each request counts once, for the revision or the experiment that it was meant f
 stable revision answered in its place.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelserver_runtime.errors import UpstreamBroken, UpstreamFailure, UpstreamUnreachable
 from modelserver_runtime.gateway import headers
-from modelserver_runtime.gateway.body import Body, ClientGone, Send
+from modelserver_runtime.gateway.body import Body, Send
 from modelserver_runtime.gateway.choice import Choice, Chooser
 from modelserver_runtime.gateway.counts import Counts, Tally
 from modelserver_runtime.gateway.meter import Meter
 from modelserver_runtime.gateway.pool import Clock, Pool
 from modelserver_runtime.gateway.recording import Recording
-from modelserver_runtime.gateway.request import LAST_CHUNK, Request, chunk_of
+from modelserver_runtime.gateway.request import Request
 from modelserver_runtime.gateway.route import Route
+from modelserver_runtime.gateway.sending import Sending
 from modelserver_runtime.gateway.upstream import Connection, Head
 
 # The pods end a request after the same time, and their answer says more than ours.
@@ -60,9 +60,7 @@ class Passing:
         self._counts = self._counts_of(choice)
         self._timeout = way.route.timeout_seconds + GRACE_SECONDS
         self._revision = choice.revision
-        self._connection: Connection | None = None
-        self._inbound: asyncio.Task[None] | None = None
-        self._is_sent = False
+        self._sending: Sending | None = None
         self.status = 0
         self.is_complete = False
         self.recording: Recording | None = None
@@ -146,27 +144,10 @@ class Passing:
         self._counts.fallbacks += 1
 
     async def _ask(self, connection: Connection, content: bytes, body: Body) -> Head:
-        self._connection = connection
-        self._is_sent = not body.has_more
-        connection.ask(self._request.method, content)
-        self._inbound = asyncio.create_task(self._feed(connection, body))
-        return await connection.head(self._timeout)
-
-    async def _feed(self, connection: Connection, body: Body) -> None:
-        """Sends what is still to come of the body, then waits for the client to go."""
-        try:
-            while body.has_more:
-                part = await body.read()
-                if self.recording is not None:
-                    self.recording.note_request(part)
-                connection.write(chunk_of(part) if self._request.is_chunked else part)
-                if not body.has_more and self._request.is_chunked:
-                    connection.write(LAST_CHUNK)
-                await connection.drain()
-            self._is_sent = True
-            await body.until_gone()
-        except ClientGone as gone:
-            connection.fail(gone)
+        note = None if self.recording is None else self.recording.note_request
+        pool = self._way.pools[self._revision]
+        self._sending = Sending(pool, connection, self._request, body, note)
+        return await self._sending.ask(content, self._timeout)
 
     # -- back ------------------------------------------------------------------------------------
 
@@ -214,14 +195,5 @@ class Passing:
         return passed
 
     def _end(self) -> None:
-        """Before the last piece is sent, after which the client's silence is no news any more."""
-        if self._inbound is not None:
-            self._inbound.cancel()
-            self._inbound = None
-        if self._connection is None:
-            return
-        if self._is_sent:
-            self._way.pools[self._revision].give_back(self._connection)
-        else:
-            self._connection.close()
-        self._connection = None
+        if self._sending is not None:
+            self._sending.end()

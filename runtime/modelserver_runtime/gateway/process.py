@@ -1,38 +1,30 @@
 """The router's process: listens, follows its route, and ends as `process.ending` says."""
 
 import asyncio
-import logging
-import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import uvloop
-
-from modelserver_runtime.gateway.admin import Admin
-from modelserver_runtime.gateway.metrics import renderer
+from modelserver_runtime.gateway.administration import Administration
+from modelserver_runtime.gateway.doors import (
+    Doors,
+    Sockets,
+    passing_listener,
+    run_to_end,
+    until_refusal,
+)
+from modelserver_runtime.gateway.metrics import registry_of
 from modelserver_runtime.gateway.mirror import MirrorLimits
 from modelserver_runtime.gateway.route_file import RouteFile
 from modelserver_runtime.gateway.router import Router
 from modelserver_runtime.gateway.status import Status
 from modelserver_runtime.process.ending import Ending, Say
-from modelserver_runtime.process.listener import Listener
 from modelserver_runtime.settings import Settings
 
-_ADMIN_DRAIN_SECONDS = 1.0
-_REFUSAL_SECONDS = 1.0
 
-
-def run_router(
-    settings: Settings, path: Path, sockets: tuple[socket.socket, socket.socket], say: Say
-) -> None:
-    """`sockets` are the clients' and the one for administration. Returns when drained."""
-    # A cut answer and a client's bad request are told in our own log, or in none.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    process = _Process(settings, path, say)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.run(*sockets))
+def run_router(settings: Settings, path: Path, sockets: Sockets, say: Say) -> None:
+    """Returns when drained."""
+    run_to_end(_Process(settings, path, say).run(sockets))
 
 
 class _Process:
@@ -42,36 +34,28 @@ class _Process:
         self._router = Router(time.monotonic, _limits(settings))  # noqa: TID251  the shell's clock
         self._route_file = RouteFile(path, self._router.follow, self._router.tally)
 
-    async def run(self, listening: socket.socket, admin_listening: socket.socket) -> None:
+    async def run(self, sockets: Sockets) -> None:
         self._ending.hear_signals()
         self._route_file.look()
-        clients, admin = _listener(self._router), _listener(self._admin())
-        serving = asyncio.ensure_future(clients.serve(sockets=[listening]))
-        administering = asyncio.ensure_future(admin.serve(sockets=[admin_listening]))
-        self._say(f"Listening on {_url(listening)}; administration on {_url(admin_listening)}")
+        doors = Doors(passing_listener(self._router), self._administration(), sockets, self._say)
         watching = asyncio.ensure_future(self._route_file.watch(self._ending.is_due))
         await self._ending.is_due.wait()
-        await self._drain(clients, serving)
-        admin.end(_ADMIN_DRAIN_SECONDS)
-        await asyncio.gather(serving, administering, watching)
+        await self._drain(doors)
+        await doors.close()
+        await watching
 
-    def _admin(self) -> Admin:
+    def _administration(self) -> Administration:
         started = datetime.now(UTC)  # noqa: TID251  as above
         status = Status(router=self._router, route_file=self._route_file, started_at=started)
-        return Admin(status, renderer(status))
+        reports = {"/router/status": status.as_json}
+        return Administration(status.readiness, registry_of(status), reports)
 
-    async def _drain(self, clients: Listener, serving: "asyncio.Future[None]") -> None:
-        left = await self._ending.drain(clients, serving, self._router.begin_drain)
-        # Who still waits for a revision has the rest of the time, but for that of its refusal.
-        await asyncio.wait({serving}, timeout=max(0.0, left - _REFUSAL_SECONDS))
+    async def _drain(self, doors: Doors) -> None:
+        left = await doors.drain(self._ending, self._router.begin_drain)
+        await until_refusal(doors.serving, left)
         self._router.holder.refuse_all()
-        await asyncio.wait({serving})
+        await asyncio.wait({doors.serving})
         self._router.close()
-
-
-def _listener(app: Any) -> Listener:
-    """Dates are the revisions' own, and are passed on."""
-    return Listener(app, ws="none", date_header=False)
 
 
 def _limits(settings: Settings) -> MirrorLimits:
@@ -80,8 +64,3 @@ def _limits(settings: Settings) -> MirrorLimits:
         max_body_bytes=settings.shadow_max_body_bytes,
         max_bytes=settings.shadow_max_bytes,
     )
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

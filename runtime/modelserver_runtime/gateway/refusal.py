@@ -1,10 +1,11 @@
-"""Answers of the router itself, in the shape of the protocol that a path belongs to."""
+"""Answers of our own, in the shape of the protocol that a path belongs to."""
 
 import math
 from dataclasses import dataclass
 
 import orjson
 
+from modelserver_runtime.errors import UpstreamFailure, UpstreamSilent, UpstreamUnreachable
 from modelserver_runtime.gateway.body import Send
 from modelserver_runtime.gateway.headers import REQUEST_ID
 
@@ -16,6 +17,13 @@ class Answer:
     message: str
     retry_after_seconds: float | None = None
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Beside those that every answer has."""
+        if self.retry_after_seconds is None:
+            return []
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_seconds)))]
+
 
 class Refused(Exception):
     def __init__(self, answer: Answer) -> None:
@@ -23,31 +31,61 @@ class Refused(Exception):
         self.answer = answer
 
 
-_TOO_MANY = 429
+# A Service knows within a second or two that a pod is gone, or that there is one.
+RETRY_SECONDS = 1.0
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_FIRST_SERVER_ERROR = 500
+
+
+def answer_to_upstream(failure: UpstreamFailure) -> Answer:
+    match failure:
+        case UpstreamUnreachable():
+            return Answer(
+                status=503,
+                code="upstream_unreachable",
+                message="No pod of the model can be reached; nothing was sent, try again",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        case UpstreamSilent():
+            return Answer(
+                status=504,
+                code="upstream_timeout",
+                message="The model did not answer in the time that this route has",
+            )
+        case _:
+            return Answer(
+                status=502,
+                code="upstream_broken",
+                message="The pod of the model ended before it had answered",
+            )
+
+
+def content_of(answer: Answer, path: str) -> bytes:
+    """OpenAI's shape, or that of the Open Inference Protocol."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return orjson.dumps({"error": answer.message})
+    other = "server_error" if answer.status >= _FIRST_SERVER_ERROR else "invalid_request_error"
+    detail = {
+        "message": answer.message,
+        "type": _TYPES.get(answer.status, other),
+        "param": None,
+        "code": answer.code,
+    }
+    return orjson.dumps({"error": detail})
 
 
 async def send_refusal(
     send: Send, answer: Answer, *, path: str, identity: bytes, is_last: bool
 ) -> None:
     """`is_last`: the client is to open another connection for its next request."""
-    content = _content(answer, path)
+    content = content_of(answer, path)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),
         (REQUEST_ID, identity),
+        *answer.headers,
     ]
-    if answer.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % math.ceil(answer.retry_after_seconds)))
     if is_last:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
-
-
-def _content(answer: Answer, path: str) -> bytes:
-    """OpenAI's shape, or that of the Open Inference Protocol."""
-    if path == "/v2" or path.startswith("/v2/"):
-        return orjson.dumps({"error": answer.message})
-    kind = "rate_limit_error" if answer.status == _TOO_MANY else "server_error"
-    detail = {"message": answer.message, "type": kind, "param": None, "code": answer.code}
-    return orjson.dumps({"error": detail})

@@ -21,6 +21,12 @@ class Status:
     def is_ready(self) -> bool:
         return self.router.way is not None and not self.router.is_draining
 
+    def readiness(self) -> dict[str, Any]:
+        if self.is_ready:
+            return {"ready": True}
+        reason = "draining" if self.router.is_draining else self.route_file.problem
+        return {"ready": False, "reason": reason}
+
     def as_json(self) -> dict[str, Any]:
         tally = self.router.tally
         way = self.router.way

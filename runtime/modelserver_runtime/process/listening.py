@@ -1,4 +1,4 @@
-"""Opens the server's socket; imports nothing large, so that it can be the first to happen."""
+"""A server's socket: opens it, says where it is; imports little, so that it may come first."""
 
 import socket
 
@@ -18,3 +18,8 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host}:{port}: {reason}",
             hint="Choose an address that is free with MODELSERVER_HOST and MODELSERVER_PORT.",
         ) from error
+
+
+def url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

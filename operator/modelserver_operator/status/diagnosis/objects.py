@@ -100,7 +100,8 @@ def refused_pods(evidence: Evidence) -> Diagnosis | None:
     return finding(
         Code.POD_REFUSED,
         f"Pods of {name} cannot be created: {cause}",
-        "Change what the message names (spec.podTemplate, spec.resources), or the rule of namespace"
+        "Change what the message names (spec.podTemplate, spec.resources,"
+        " spec.availability.priorityClassName), or the rule of namespace"
         f" {evidence.server.namespace} that refuses it: Pod Security, LimitRange or webhook.",
     )
 

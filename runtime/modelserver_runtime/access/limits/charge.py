@@ -98,9 +98,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """What was taken, so that it can be corrected. `shared` is None when Redis was not asked."""
+    """What was taken, so that it can be corrected. `shared` is None when Redis was not asked.
+
+    `own_charges` are what this replica has counted, which may be its part of `charges`.
+    """
 
     charges: Sequence[Charge] = ()
+    own_charges: Sequence[Charge] = ()
     slot: Slot | None = None
     own: Decision
     shared: Decision | None = None

@@ -158,6 +158,11 @@ class SharedLimits:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
+    @property
+    def is_reachable(self) -> bool:
+        """As of the last time that Redis was asked."""
+        return self._store.is_reachable
+
     async def admit(
         self, charges: Sequence[Charge], slot: Slot | None, at: float | None = None
     ) -> Decision | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from random import Random
 
-from modelserver_runtime.gateway.balance.affinity import owner
+from modelserver_runtime.gateway.balance.affinity import BOUND, CROWDED_BOUND, owner
 from modelserver_runtime.gateway.balance.outliers import Outliers
 
 
@@ -12,6 +12,7 @@ class Balancer[P: Hashable]:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._work: Counter[P] = Counter()
+        self._asked: Counter[bytes] = Counter()  # how often each key, now
         self._outliers: Outliers[P] = Outliers()
         self._pods: tuple[P, ...] = ()
 
@@ -37,19 +38,28 @@ class Balancer[P: Hashable]:
             return left[0] if left else None
         pods = self._outliers.usable(left, now)
         if key:
-            return owner(pods, key, self._work)
+            bound = CROWDED_BOUND if key in self._asked else BOUND
+            return owner(pods, key, self._work, bound=bound)
         least = min(self._work[pod] for pod in pods)
         return self._random.choice([pod for pod in pods if self._work[pod] == least])
 
-    def begin(self, pod: P) -> None:
+    def begin(self, pod: P, key: bytes = b"") -> None:
         self._work[pod] += 1
+        if key:
+            self._asked[key] += 1
 
-    def end(self, pod: P) -> None:
-        self._work[pod] -= 1
-        if self._work[pod] <= 0:
-            del self._work[pod]
+    def end(self, pod: P, key: bytes = b"") -> None:
+        _take_one(self._work, pod)
+        _take_one(self._asked, key)
 
     def note(self, pod: P, *, is_well: bool, now: float) -> None:
         """Whether it answered."""
         if pod in self._pods:
             self._outliers.note(pod, is_well=is_well, now=now)
+
+
+def _take_one[T: Hashable](counts: Counter[T], name: T) -> None:
+    """Counters keep what they have none of."""
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

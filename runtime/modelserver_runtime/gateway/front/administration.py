@@ -1,19 +1,18 @@
-"""The gateway's second port: probes and metrics, for the kubelet and Prometheus."""
+"""What the gateway of a cluster says of itself to the kubelet and to Prometheus."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-import orjson
-from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from modelserver_runtime.gateway.body import Receive, Scope, Send
 from modelserver_runtime.gateway.cluster.following import Cluster
 from modelserver_runtime.gateway.holder import Holder
+from modelserver_runtime.storage import RedisStore
 
 _PREFIX = "modelserver_gateway_"
 _SERVER = ("namespace", "server")
-_JSON = b"application/json"
+_WITHOUT_REDIS = "Redis does not answer: until it does, each gateway allows its part of every limit"
 
 
 class GatewayCollector(Collector):
@@ -45,48 +44,17 @@ class GatewayCollector(Collector):
         return {state: states.count(state) for state in set(states)}
 
 
-class Administration:
-    """An ASGI application."""
-
-    def __init__(
-        self, cluster: Cluster, registry: CollectorRegistry, is_draining: Callable[[], bool]
-    ) -> None:
-        self._cluster = cluster
-        self._registry = registry
-        self._is_draining = is_draining
-
-    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        status, kind, content = self._page(scope)
-        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-    def _page(self, scope: Scope) -> tuple[int, bytes, bytes]:
-        match scope["path"]:
-            case "/livez":
-                return 200, _JSON, b'{"live":true}'
-            case "/readyz":
-                return self._readiness()
-            case "/metrics":
-                accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
-                encode, kind = exposition.choose_encoder(accept)
-                return 200, kind.encode(), encode(self._registry)
-            case path:
-                message = f"There is no {path}; try /livez, /readyz or /metrics"
-                return 404, _JSON, orjson.dumps({"error": message})
-
-    def _readiness(self) -> tuple[int, bytes, bytes]:
-        """Ready with what was known, while the API server is away."""
-        problems = list(self._cluster.problems)
-        report = {"ready": True, "problems": problems}
-        if self._is_draining():
-            report = {"ready": False, "reason": "draining"}
-        elif not self._cluster.is_known:
-            reason = "; ".join(problems) or "the cluster's models have not been listed yet"
-            report = {"ready": False, "reason": reason}
-        return 200 if report["ready"] else 503, _JSON, orjson.dumps(report)
+def readiness(cluster: Cluster, store: RedisStore | None, *, is_draining: bool) -> dict[str, Any]:
+    """Ready with what was known, while the API server is away. `store` is None without Redis."""
+    problems = list(cluster.problems)
+    if store is not None and not store.is_reachable:
+        problems.append(_WITHOUT_REDIS)
+    if is_draining:
+        return {"ready": False, "reason": "draining"}
+    if not cluster.is_known:
+        reason = "; ".join(problems) or "the cluster's models have not been listed yet"
+        return {"ready": False, "reason": reason}
+    return {"ready": True, "problems": problems}
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

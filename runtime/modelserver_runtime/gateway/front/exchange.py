@@ -22,7 +22,7 @@ from modelserver_runtime.gateway.front.asking import (
     too_large,
 )
 from modelserver_runtime.gateway.front.door import Door, NotLetIn, Visit
-from modelserver_runtime.gateway.front.failures import answer_to, answer_to_upstream
+from modelserver_runtime.gateway.front.failures import answer_to
 from modelserver_runtime.gateway.front.pods import Pods
 from modelserver_runtime.gateway.front.relay import Relay
 from modelserver_runtime.gateway.front.reply import Reply
@@ -37,7 +37,7 @@ from modelserver_runtime.gateway.front.routes import (
 )
 from modelserver_runtime.gateway.front.scan import read
 from modelserver_runtime.gateway.holder import Held, Holder
-from modelserver_runtime.gateway.refusal import Answer, Refused
+from modelserver_runtime.gateway.refusal import Answer, Refused, answer_to_upstream
 from modelserver_runtime.gateway.request import Request
 from modelserver_runtime.gateway.traffic import Call, Traffic
 

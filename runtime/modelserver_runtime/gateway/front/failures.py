@@ -1,8 +1,6 @@
-"""Our failures as answers: which status and code each has."""
+"""What a request is refused for, as an answer: which status and code each has."""
 
 from typing import NamedTuple
-
-import orjson
 
 from modelserver_runtime.errors import (
     Conflict,
@@ -15,15 +13,8 @@ from modelserver_runtime.errors import (
     RequestFailure,
     RequestTooLarge,
     ResourceNotFound,
-    UpstreamFailure,
-    UpstreamSilent,
-    UpstreamUnreachable,
 )
 from modelserver_runtime.gateway.refusal import Answer
-
-_RETRY_SECONDS = 1.0
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_FIRST_SERVER_ERROR = 500
 
 
 class _Mapped(NamedTuple):
@@ -53,40 +44,3 @@ def answer_to(failure: RequestFailure) -> Answer:
         message=failure.message,
         retry_after_seconds=failure.retry_after_seconds,
     )
-
-
-def answer_to_upstream(failure: UpstreamFailure) -> Answer:
-    match failure:
-        case UpstreamUnreachable():
-            return Answer(
-                status=503,
-                code="upstream_unreachable",
-                message="No pod of the model can be reached; nothing was sent, try again",
-                retry_after_seconds=_RETRY_SECONDS,
-            )
-        case UpstreamSilent():
-            return Answer(
-                status=504,
-                code="upstream_timeout",
-                message="The model did not answer in the time that this route has",
-            )
-        case _:
-            return Answer(
-                status=502,
-                code="upstream_broken",
-                message="The pod of the model ended before it had answered",
-            )
-
-
-def content_of(answer: Answer, path: str) -> bytes:
-    """OpenAI's shape, or that of the Open Inference Protocol."""
-    if path == "/v2" or path.startswith("/v2/"):
-        return orjson.dumps({"error": answer.message})
-    other = "server_error" if answer.status >= _FIRST_SERVER_ERROR else "invalid_request_error"
-    detail = {
-        "message": answer.message,
-        "type": _TYPES.get(answer.status, other),
-        "param": None,
-        "code": answer.code,
-    }
-    return orjson.dumps({"error": detail})

@@ -9,6 +9,7 @@ from typing import Any
 
 from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.gateway.cluster import Directory
+from modelserver_runtime.gateway.doors import passing_listener
 from modelserver_runtime.process.connection import Connection
 from modelserver_runtime.process.listener import Listener
 from modelserver_runtime.settings import Settings
@@ -22,13 +23,12 @@ type Listen = Callable[[str, int], socket.socket]
 
 
 def client_listener(app: Any, settings: Settings) -> Listener:
-    """Dates are the pods' own, and are passed on."""
     connection = partial(
         Connection,
         head_seconds=settings.head_timeout_seconds,
         body_seconds=settings.body_timeout_seconds,
     )
-    return Listener(app, http=connection, ws="none", date_header=False)
+    return passing_listener(app, http=connection)
 
 
 class Ports:

@@ -14,7 +14,7 @@ from modelserver_runtime.gateway.host import Addresses
 from modelserver_runtime.gateway.pool import Pool
 
 _PROBE_SECONDS = 2.0
-_OK = 200
+_OK, _UNREADY = 200, 503
 _MOST_STAGE_BYTES = 64 << 10
 _FETCHING = "Fetching"
 _WORDS = {"WarmingUp": "warming"}
@@ -54,14 +54,17 @@ class Pods:
     async def probe(self, address: Address) -> Probed:
         """Never raises; who does not answer is not ready."""
         try:
-            if await self._get(address, b"/readyz") is not None:
-                return Probed(is_ready=True)
-            return Probed(is_ready=False, stage=_stage(await self._get(address, b"/startupz", 503)))
+            status, _ = await self._get(address, b"/readyz")
+            if status == _UNREADY:
+                _, report = await self._get(address, b"/startupz")
+                return Probed(is_ready=False, stage=_stage(report))
+            # An image of engine Custom need not have this page.
+            return Probed(is_ready=status == _OK, is_silent=status != _OK)
         except UpstreamFailure:
             return Probed(is_ready=False)
 
-    async def _get(self, address: Address, path: bytes, *also: int) -> bytes | None:
-        """What was answered with 200, or with one of `also`."""
+    async def _get(self, address: Address, path: bytes) -> tuple[int, bytes]:
+        """The status and what was answered. Raises UpstreamFailure."""
         pool = self.pool(address)
         connection = await pool.take()
         try:
@@ -72,17 +75,17 @@ class Pods:
                 content = (content + part)[:_MOST_STAGE_BYTES]
         finally:
             pool.give_back(connection)
-        return content if head.status in {_OK, *also} else None
+        return head.status, content
 
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
 
 
-def _stage(report: bytes | None) -> str:
+def _stage(report: bytes) -> str:
     """Of /startupz: the phase, and how much of the model is there while it is fetched."""
     try:
-        known = orjson.loads(report or b"{}")
+        known = orjson.loads(report)
         phase, percent = str(known.get("phase") or ""), known.get("percent")
     except (orjson.JSONDecodeError, AttributeError):
         return ""

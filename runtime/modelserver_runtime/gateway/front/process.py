@@ -6,17 +6,18 @@ import random
 import socket
 import time
 from collections.abc import Callable
-
-import uvloop
+from typing import Any
 
 from modelserver_runtime.access.guard import Guard
 from modelserver_runtime.access.opening import open_guard
+from modelserver_runtime.gateway.administration import Administration
 from modelserver_runtime.gateway.cluster import HoldBounds
 from modelserver_runtime.gateway.cluster.client import Account, ApiClient
 from modelserver_runtime.gateway.cluster.colleagues import Colleagues
 from modelserver_runtime.gateway.cluster.following import Cluster
 from modelserver_runtime.gateway.cluster.waking import Waker
-from modelserver_runtime.gateway.front.administration import Administration, GatewayCollector
+from modelserver_runtime.gateway.doors import Doors, Sockets, run_to_end, until_refusal
+from modelserver_runtime.gateway.front.administration import GatewayCollector, readiness
 from modelserver_runtime.gateway.front.application import Front, front_door
 from modelserver_runtime.gateway.front.boundary import Boundary
 from modelserver_runtime.gateway.front.door import Door
@@ -30,27 +31,16 @@ from modelserver_runtime.gateway.page.desk import KeyDesk
 from modelserver_runtime.gateway.page.page import Page, Sources
 from modelserver_runtime.gateway.traffic import Traffic
 from modelserver_runtime.process.ending import Ending, Say
-from modelserver_runtime.process.files import raise_limit_of_files
-from modelserver_runtime.process.listener import Listener
 from modelserver_runtime.settings import Settings
 from modelserver_runtime.storage import open_store
 from modelserver_runtime.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-_ADMIN_DRAIN_SECONDS = 1.0
-_REFUSAL_SECONDS = 1.0
-
-type Sockets = tuple[socket.socket, socket.socket]
-
 
 def run_gateway(settings: Settings, sockets: Sockets, listen: Listen, say: Say) -> None:
-    """`sockets` are the clients' and the one for administration. Returns when drained."""
-    # A cut answer and a client's bad request are told in our own log, or in none.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    raise_limit_of_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Process(settings, listen, say).run(*sockets))
+    """Returns when drained."""
+    run_to_end(_Process(settings, listen, say).run(sockets))
 
 
 class _Process:
@@ -110,20 +100,16 @@ class _Process:
         )
         return Page(sources, KeyDesk(guard, wall_clock), needs_keys=self._settings.needs_keys)
 
-    async def run(self, listening: socket.socket, admin_listening: socket.socket) -> None:
+    async def run(self, sockets: Sockets) -> None:
         self._ending.hear_signals()
         clients = client_listener(self._front, self._settings)
-        admin = Listener(self._administration(), ws="none", date_header=False)
+        doors = Doors(clients, self._administration(), sockets, self._say)
         following = asyncio.create_task(self._follow())
         following.add_done_callback(self._on_end_of_following)
-        serving = asyncio.ensure_future(clients.serve(sockets=[listening]))
-        administering = asyncio.ensure_future(admin.serve(sockets=[admin_listening]))
-        self._say(f"Listening on {_url(listening)}; administration on {_url(admin_listening)}")
         await self._ending.is_due.wait()
-        await self._drain(clients, serving)
+        await self._drain(doors)
         following.cancel()
-        admin.end(_ADMIN_DRAIN_SECONDS)
-        await asyncio.gather(serving, administering)
+        await doors.close()
         if self._redis is not None:
             await self._redis.close()
 
@@ -138,7 +124,10 @@ class _Process:
         registry = self._telemetry.registry
         registry.register(GatewayCollector(self._cluster, self._holder))
         registry.register(TrafficCollector(self._traffic))
-        return Administration(self._cluster, registry, lambda: self._front.is_draining)
+        return Administration(self._readiness, registry)
+
+    def _readiness(self) -> dict[str, Any]:
+        return readiness(self._cluster, self._redis, is_draining=self._front.is_draining)
 
     def _on_end_of_following(self, task: "asyncio.Task[None]") -> None:
         """Never by itself; if it does, the kubelet starts a gateway that follows."""
@@ -146,14 +135,13 @@ class _Process:
             log.error("The cluster is not followed any more", exc_info=task.exception())
             self._ending.is_due.set()
 
-    async def _drain(self, clients: Listener, serving: "asyncio.Future[None]") -> None:
-        left = await self._ending.drain(clients, serving, self._begin_drain)
+    async def _drain(self, doors: Doors) -> None:
+        left = await doors.drain(self._ending, self._begin_drain)
         self._ports.end(left)
-        ending = asyncio.gather(serving, self._ports.ended())
-        # Who still waits for a model has the rest of the time, but for that of its refusal.
-        await asyncio.wait({ending}, timeout=max(0.0, left - _REFUSAL_SECONDS))
+        ended = asyncio.gather(doors.serving, self._ports.ended())
+        await until_refusal(ended, left)
         self._holder.refuse_all()
-        await ending
+        await ended
         self._holder.close()
         self._pods.close()
 
@@ -167,8 +155,3 @@ def _account(settings: Settings) -> Account:
         token_file=settings.kubernetes_token_file,
         ca_file=settings.kubernetes_ca_file,
     )
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

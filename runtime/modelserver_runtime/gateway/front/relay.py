@@ -5,7 +5,6 @@ choose ─▶ connect ─▶ send ─▶ head ─▶ body
    └─ next ──┴───────────┘
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from modelserver_runtime.errors import UpstreamBroken, UpstreamSilent, UpstreamUnreachable
@@ -14,8 +13,8 @@ from modelserver_runtime.gateway.balance import Balancer
 from modelserver_runtime.gateway.body import Body
 from modelserver_runtime.gateway.cluster import Address
 from modelserver_runtime.gateway.front.pods import Pods
-from modelserver_runtime.gateway.pool import Pool
-from modelserver_runtime.gateway.request import LAST_CHUNK, Request, chunk_of
+from modelserver_runtime.gateway.request import Request
+from modelserver_runtime.gateway.sending import Sending
 from modelserver_runtime.gateway.upstream import Connection, Head
 
 # With these a pod says itself that it is ill; 503 and 504 are also said of a full queue.
@@ -46,10 +45,7 @@ class Relay:
         self._clock = clock
         self._tried: set[Address] = set()
         self._pod: Address | None = None
-        self._pool: Pool | None = None
-        self._connection: Connection | None = None
-        self._inbound: asyncio.Task[None] | None = None
-        self._is_sent = False
+        self._sending: Sending | None = None
 
     async def run(self, body: Body, begin: Begin, send: SendPart) -> None:
         """Raises UpstreamFailure; before `begin` was called, the client was told nothing yet."""
@@ -73,9 +69,10 @@ class Relay:
 
     async def _head(self, content: bytes, body: Body) -> tuple[Connection, Head]:
         while True:
-            connection = await self._connect()
+            sending = self._sending = await self._connect(body)
+            connection = sending.connection
             try:
-                return connection, await self._ask(connection, content, body)
+                return connection, await sending.ask(content, self._seconds)
             except UpstreamSilent:
                 self._note(is_well=False)
                 raise
@@ -87,7 +84,7 @@ class Relay:
                     raise
                 self._end()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, body: Body) -> Sending:
         failure = UpstreamUnreachable("the model has no pod that could be asked")
         while True:
             pod = self._balancer.choose(now=self._clock(), key=self._key, without=self._tried)
@@ -95,53 +92,25 @@ class Relay:
                 raise failure
             self._tried.add(pod)
             self._pod = pod
-            self._pool = self._pods.pool(pod)
+            pool = self._pods.pool(pod)
             try:
-                return await self._pool.take()
+                connection = await pool.take()
             except UpstreamUnreachable as error:
                 failure = error
                 self._note(is_well=False)
-
-    async def _ask(self, connection: Connection, content: bytes, body: Body) -> Head:
-        self._connection = connection
-        if self._pod is not None:
-            self._balancer.begin(self._pod)
-        self._is_sent = not body.has_more
-        connection.ask(self._request.method, content)
-        self._inbound = asyncio.create_task(self._feed(connection, body))
-        return await connection.head(self._seconds)
-
-    async def _feed(self, connection: Connection, body: Body) -> None:
-        """Sends what is still to come of the body, then waits for the client to go."""
-        try:
-            while body.has_more:
-                part = await body.read()
-                connection.write(chunk_of(part) if self._request.is_chunked else part)
-                if not body.has_more and self._request.is_chunked:
-                    connection.write(LAST_CHUNK)
-                await connection.drain()
-            self._is_sent = True
-            await body.until_gone()
-        except Exception as error:  # noqa: BLE001  ClientGone, or too large: whoever waits is told
-            connection.fail(error)
+                continue
+            self._balancer.begin(pod, self._key)
+            return Sending(pool, connection, self._request, body)
 
     def _note(self, *, is_well: bool) -> None:
         if self._pod is not None:
             self._balancer.note(self._pod, is_well=is_well, now=self._clock())
 
     def _end(self) -> None:
-        """Before the last piece is sent, after which the client's silence is no news any more."""
-        if self._inbound is not None:
-            self._inbound.cancel()
-            self._inbound = None
-        connection, self._connection = self._connection, None
-        if connection is None or self._pod is None or self._pool is None:
-            return
-        self._balancer.end(self._pod)
-        if self._is_sent:
-            self._pool.give_back(connection)
-        else:
-            connection.close()
+        sending, self._sending = self._sending, None
+        if sending is not None and self._pod is not None:
+            self._balancer.end(self._pod, self._key)
+            sending.end()
 
 
 def _answered(head: Head, identity: bytes) -> Iterable[tuple[bytes, bytes]]:

@@ -6,9 +6,8 @@ import orjson
 
 from modelserver_runtime.gateway.body import Send
 from modelserver_runtime.gateway.front.boundary import Boundary, Pairs
-from modelserver_runtime.gateway.front.failures import content_of
 from modelserver_runtime.gateway.headers import REQUEST_ID, is_event_stream
-from modelserver_runtime.gateway.refusal import Answer
+from modelserver_runtime.gateway.refusal import Answer, content_of
 from modelserver_runtime.gateway.request import Request
 
 _OK = 200
@@ -61,10 +60,7 @@ class Reply:
         if self._is_waiting_stream:
             await self._body(b"data: " + content + b"\n\n", more=False)
         elif not self.status:
-            pairs = list(more)
-            if answer.retry_after_seconds is not None:
-                pairs.append((b"retry-after", b"%d" % max(1, round(answer.retry_after_seconds))))
-            await self._whole(answer.status, content, pairs)
+            await self._whole(answer.status, content, [*more, *answer.headers])
 
     async def json(self, content: Any, status: int = _OK) -> None:
         await self._whole(status, orjson.dumps(content), [])

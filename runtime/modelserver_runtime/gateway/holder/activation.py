@@ -84,7 +84,9 @@ class Activation:
         probed = await asyncio.gather(*map(self._world.probe, candidates))
         self.stage = _furthest(probed) or model.state
         return tuple(
-            address for address, one in zip(candidates, probed, strict=True) if one.is_ready
+            address
+            for address, one in zip(candidates, probed, strict=True)
+            if one.is_ready or (one.is_silent and address in model.ready)
         )
 
     async def _pause(self) -> None:

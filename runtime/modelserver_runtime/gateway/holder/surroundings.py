@@ -13,9 +13,13 @@ class Wakes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """`stage` is how far its start has come, in words, or empty."""
+    """`stage` is how far its start has come, in words, or empty.
+
+    `is_silent`: it answers and says nothing of being ready, so that only the cluster knows.
+    """
 
     is_ready: bool
+    is_silent: bool = False
     stage: str = ""
 
 
