@@ -1,5 +1,6 @@
 """The decoder of our own computes what transformers computes, and each row by itself."""
 
+import gc
 import time
 from pathlib import Path
 
@@ -217,3 +218,15 @@ def test_all_blocks_come_back(backend):
     before = backend._pool.available
     answer(backend, prompt_of(200, seed=8))
     assert backend._pool.available == before
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_no_thread_is_left_of_a_model_that_is_gone(tmp_path):
+    backend = loaded(made(tmp_path, transformers.LlamaForCausalLM)).backend
+    before = threads()
+    del backend
+    gc.collect()
+    assert threads() == before - 1

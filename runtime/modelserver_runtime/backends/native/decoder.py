@@ -1,7 +1,8 @@
 """Computes steps of a model with `decoder.c`: rows of tokens in, logits out."""
 
+import weakref
 from collections.abc import Sequence
-from ctypes import byref
+from ctypes import CDLL, byref
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ class Part:
 class Decoder:
     """Owns threads, beside the one that calls; not to be called by two at once.
 
+    `close` ends the threads; so does it when nobody has the decoder any more.
     Tokens must be of the model's vocabulary, and positions below `longest`: nothing checks them.
     """
 
@@ -42,11 +44,8 @@ class Decoder:
         self._team = self._library.decoder_start(
             byref(model.structure), threads, most_rows, longest
         )
-
-    def close(self) -> None:
-        if self._team:
-            self._library.decoder_stop(self._team)
-            self._team = None
+        # The threads read the model until they have ended, so it has to outlive them.
+        self.close = weakref.finalize(self, _stop, self._library, self._team, model)
 
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
         """Of each part its logits: float32 of shape [tokens or 1, vocabulary]."""
@@ -56,6 +55,10 @@ class Decoder:
         logits = torch.empty(rows.chosen.size, self._vocabulary)
         self._library.decoder_step(self._team, byref(rows.structure(logits)))
         return list(torch.split(logits, rows.wanted))
+
+
+def _stop(library: CDLL, team: int, _: PackedModel) -> None:
+    library.decoder_stop(team)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
