@@ -75,8 +75,10 @@ class ImageSpec:
     def inputs(self) -> list[Path]:
         """The files that the Dockerfile copies, relative to the checkout."""
         code = source_files(REPOSITORY / f"{self.part.code}/modelserver_{self.part.code}")
-        lock = f"requirements/{self.part}.lock"
-        named = [Path(name) for name in (self.dockerfile, "LICENSE", lock)]
+        locks = [f"requirements/{self.part}.lock"]
+        if self.part is Part.RUNTIME:
+            locks.append("requirements/compiler.lock")
+        named = [Path(name) for name in (self.dockerfile, "LICENSE", *locks)]
         return named + [path.relative_to(REPOSITORY) for path in code]
 
     def name(self, root: Path = REPOSITORY) -> str:
