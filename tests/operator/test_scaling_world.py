@@ -180,6 +180,25 @@ def test_the_gateway_wakes_it_and_its_pod_is_left_alone_until_then():
     assert pods(world) == 1
 
 
+def test_no_pod_of_a_revision_that_leaves_is_started_when_the_next_one_is_woken():
+    """A request comes right after a change in sleep, while the old revision is not gone yet."""
+    world = asleep()
+    old = deployment_key(world)
+    world.change(runtime={"args": ["--second"]})
+    for _ in range(20):
+        world.step()
+        if deployment_key(world) != old:
+            break
+    world.scale(deployment_key(world), 1, "modelserver-gateway")
+    seen = []
+    for _ in range(8):
+        world.step()
+        seen.append(world.children[old]["spec"]["replicas"] if old in world.children else None)
+    assert pods(world) == 1
+    assert 0 in seen, "it had its time to settle"
+    assert 1 not in seen
+
+
 def test_suspended_means_no_pods_and_what_was_known_stays_known():
     world = serving(a_world(maxReplicas=5, minReplicas=2))
     before = world.status["scaling"]

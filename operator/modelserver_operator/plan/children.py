@@ -9,7 +9,12 @@ from modelserver_operator.apis.v1alpha1 import ModelServer
 from modelserver_operator.config import OperatorConfig
 from modelserver_operator.plan.arrangement import Arrangement
 from modelserver_operator.plan.examining import Examination
-from modelserver_operator.plan.looks import child_revision, children_of_kind, stored_revisions
+from modelserver_operator.plan.looks import (
+    child_revision,
+    children_of_kind,
+    deployment_of,
+    stored_revisions,
+)
 from modelserver_operator.plan.routing import routing_children
 from modelserver_operator.plan.scaling_values import NO_SIZING, Sizing
 from modelserver_operator.plan.sizing import Demanded, RevisionScale, scale_of
@@ -32,6 +37,7 @@ from modelserver_operator.resources.service import (
 )
 from modelserver_operator.resources.service_account import make_service_account
 from modelserver_operator.rollout.preflight import PreflightSeen
+from modelserver_operator.scaling.handover import ownership_of
 
 MIN_REPLICAS_FOR_BUDGET = 2
 
@@ -126,14 +132,31 @@ def scales_of(
     scales: dict[str, RevisionScale] = {}
     for revision in live:
         serves = revision == arrangement.serving
+        is_leaving = revision in arrangement.replicas and not (arrangement.is_run or serves)
         demanded = Demanded(
             revision=revision,
-            pods=arrangement.pods[revision],
+            pods=_kept(server, revision, arrangement, observed, is_leaving=is_leaving),
             may_scale=revision in arrangement.replicas and (arrangement.is_run or serves),
             is_serving=serves and not arrangement.is_run,
         )
         scales[revision] = scale_of(server, demanded, sizing, observed, config)
     return scales
+
+
+def _kept(
+    server: ModelServer,
+    revision: str,
+    arrangement: Arrangement,
+    observed: Observed,
+    *,
+    is_leaving: bool,
+) -> int:
+    """Of a revision that leaves no pod is started, as when its server is woken meanwhile."""
+    pods = arrangement.pods[revision]
+    deployment = deployment_of(observed, server.name, revision)
+    if not is_leaving or deployment is None:
+        return pods
+    return min(pods, ownership_of(deployment).replicas)
 
 
 def _revision_children(
