@@ -190,6 +190,15 @@ def test_a_cached_prompt_in_parts_is_cached_all_the_same(backend):
     assert tokens_of(parts) == tokens_of(whole)
 
 
+def test_the_next_turn_finds_the_answer_of_the_last_one(backend):
+    prompt = prompt_of(BLOCK_TOKENS - 3, seed=12)
+    told = tokens_of(answer(backend, prompt))
+    [first, *_] = answer(backend, (*prompt, *told, 5, 6, 7))
+    assert first.cached_tokens == BLOCK_TOKENS
+    [alone, *_] = answer(backend, (*prompt, *told, 5, 6, 7), salt="alone")
+    assert alone.token_id == first.token_id
+
+
 def test_log_probabilities_of_a_prompt_are_those_of_its_tokens(backend):
     prompt = prompt_of(70, seed=6)
     sampling = SamplingParameters(max_tokens=1, temperature=0, prompt_logprobs=2)

@@ -8,7 +8,7 @@ longest unused first.
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,14 +22,30 @@ class OutOfBlocks(MemoryError):
     """Every block is in use."""
 
 
-def keys_of(salt: str, token_ids: Sequence[int]) -> Iterator[Key]:
-    """Of each full block, by everything before it; equal ones only under the same salt."""
-    key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
-    whole = len(token_ids) - len(token_ids) % BLOCK_TOKENS
-    for begin in range(0, whole, BLOCK_TOKENS):
-        tokens = np.asarray(token_ids[begin : begin + BLOCK_TOKENS], dtype=np.int32)
-        key = hashlib.blake2b(key + tokens.tobytes(), digest_size=16).digest()
-        yield key
+class PrefixKeys(list[Key]):
+    """Of each full block of a sequence: a hash of everything up to its end.
+
+    Equal sequences have equal keys only under the same salt.
+    """
+
+    def __init__(self, salt: str) -> None:
+        super().__init__()
+        self._root = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+
+    def cover(self, token_ids: Sequence[int]) -> None:
+        """Adds those of blocks that have become full; `token_ids` only grows at its end."""
+        for begin in range(
+            len(self) * BLOCK_TOKENS, len(token_ids) - BLOCK_TOKENS + 1, BLOCK_TOKENS
+        ):
+            tokens = np.asarray(token_ids[begin : begin + BLOCK_TOKENS], dtype=np.int32)
+            before = self[-1] if self else self._root
+            self.append(hashlib.blake2b(before + tokens.tobytes(), digest_size=16).digest())
+
+
+def keys_of(salt: str, token_ids: Sequence[int]) -> PrefixKeys:
+    keys = PrefixKeys(salt)
+    keys.cover(token_ids)
+    return keys
 
 
 class BlockPool:

@@ -41,6 +41,7 @@ class Decoder:
         self._library = library.load()
         self._most_rows = most_rows
         self._vocabulary = int(model.structure.vocabulary)
+        self._logits = torch.empty(0, self._vocabulary)
         self._team = self._library.decoder_start(
             byref(model.structure), threads, most_rows, longest
         )
@@ -48,11 +49,17 @@ class Decoder:
         self.close = weakref.finalize(self, _stop, self._library, self._team, model)
 
     def step(self, parts: Sequence[Part]) -> list[Tensor]:
-        """Of each part its logits: float32 of shape [tokens or 1, vocabulary]."""
+        """Of each part its logits: float32 of shape [tokens or 1, vocabulary].
+
+        They are valid until the next step, and may be changed: fresh memory for them would cost a
+        page fault for each thousand logits.
+        """
         rows = _Rows.of(parts)
         if rows.tokens.size > self._most_rows:
             raise ValueError(f"{rows.tokens.size} rows are more than {self._most_rows}")
-        logits = torch.empty(rows.chosen.size, self._vocabulary)
+        if rows.chosen.size > len(self._logits):
+            self._logits = torch.empty(rows.chosen.size, self._vocabulary)
+        logits = self._logits[: rows.chosen.size]
         self._library.decoder_step(self._team, byref(rows.structure(logits)))
         return list(torch.split(logits, rows.wanted))
 

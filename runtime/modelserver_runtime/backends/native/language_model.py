@@ -27,8 +27,8 @@ from modelserver_runtime.backends.grammar import LLGuidanceCompiler
 from modelserver_runtime.backends.native.blocks import (
     BLOCK_TOKENS,
     BlockPool,
-    Key,
     OutOfBlocks,
+    PrefixKeys,
     keys_of,
 )
 from modelserver_runtime.backends.native.decoder import Decoder, Part
@@ -57,7 +57,7 @@ class _Sequence:
     spec: SequenceSpec
     sampler: Sampler
     token_ids: list[int]
-    keys: list[Key]
+    keys: PrefixKeys
     blocks: NDArray[np.int32]
     held: int = 0
     computed: int = 0
@@ -137,7 +137,7 @@ class NativeLanguageModel:
                 self.grammars.constraint(sequence.sampling.grammar),
             ),
             token_ids=list(sequence.prompt_token_ids),
-            keys=list(keys_of(sequence.cache_salt, sequence.prompt_token_ids)),
+            keys=keys_of(sequence.cache_salt, sequence.prompt_token_ids),
             blocks=np.zeros(-(-most // BLOCK_TOKENS) + 1, dtype=np.int32),
         )
 
@@ -236,8 +236,10 @@ class NativeLanguageModel:
         )
 
     def _publish(self, sequence: _Sequence) -> None:
-        """Full blocks of the prompt can be found from now on."""
-        full = min(sequence.computed // BLOCK_TOKENS, len(sequence.keys))
+        """Full blocks can be found from now on; of answers too, for the next turn of a chat."""
+        full = sequence.computed // BLOCK_TOKENS
+        if full > len(sequence.keys):
+            sequence.keys.cover(sequence.token_ids)
         for index in range(sequence.published, full):
             self._pool.publish(int(sequence.blocks[index]), sequence.keys[index])
         sequence.published = max(sequence.published, full)
