@@ -132,10 +132,9 @@ def scales_of(
     scales: dict[str, RevisionScale] = {}
     for revision in live:
         serves = revision == arrangement.serving
-        is_leaving = revision in arrangement.replicas and not (arrangement.is_run or serves)
         demanded = Demanded(
             revision=revision,
-            pods=_kept(server, revision, arrangement, observed, is_leaving=is_leaving),
+            pods=_pods_of(server, revision, arrangement, observed),
             may_scale=revision in arrangement.replicas and (arrangement.is_run or serves),
             is_serving=serves and not arrangement.is_run,
         )
@@ -143,18 +142,14 @@ def scales_of(
     return scales
 
 
-def _kept(
-    server: ModelServer,
-    revision: str,
-    arrangement: Arrangement,
-    observed: Observed,
-    *,
-    is_leaving: bool,
+def _pods_of(
+    server: ModelServer, revision: str, arrangement: Arrangement, observed: Observed
 ) -> int:
     """Of a revision that leaves no pod is started, as when its server is woken meanwhile."""
     pods = arrangement.pods[revision]
+    stays = arrangement.is_run or revision in {arrangement.serving, arrangement.wanted}
     deployment = deployment_of(observed, server.name, revision)
-    if not is_leaving or deployment is None:
+    if stays or revision in arrangement.tried or deployment is None:
         return pods
     return min(pods, ownership_of(deployment).replicas)
 
