@@ -25,6 +25,7 @@ from modelserver_runtime.backends.registry import load_model
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.errors import FailureClass
 from support import tiny_models
+from support.native_engine import needs_native_engine
 
 FAR = 1e9
 _TOO_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -49,7 +50,10 @@ def by_transformers(folder: Path, dtype: torch.dtype) -> CausalLanguageModel:
     return backend
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16", "native"])
+ENGINES = ["float32", "bfloat16", pytest.param("native", marks=needs_native_engine)]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def backend(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     folder = tmp_path_factory.mktemp("models")
     if request.param != "native":

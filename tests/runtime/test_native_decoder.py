@@ -18,6 +18,9 @@ from modelserver_runtime.backends.native.language_model import MOST_ROWS, Native
 from modelserver_runtime.backends.native.weights import objection
 from modelserver_runtime.backends.registry import load_model
 from support import tiny_models
+from support.native_engine import needs_native_engine
+
+pytestmark = needs_native_engine
 
 MOST_TOKENS = 2 * MOST_ROWS
 GREEDY = SamplingParameters(max_tokens=8, temperature=0, ignore_end=True)
