@@ -16,19 +16,17 @@ from modelserver_runtime.backends.base import (
     Computation,
     GenerationLimits,
     SamplingDefaults,
-    SamplingParameters,
     SequenceSpec,
     TokenLogprobs,
     TokenOutput,
     Work,
 )
+from modelserver_runtime.backends.first_answer import answer_once
 from modelserver_runtime.backends.grammar import LLGuidanceCompiler
 from modelserver_runtime.backends.ragged import ragged_step, undo_step, use_ragged_steps
 from modelserver_runtime.backends.sampling import Sampler, top_logprobs
 from modelserver_runtime.backends.step_failures import STEP_FAILURES, failed
 from modelserver_runtime.backends.tokenization import TransformersTokenizer
-
-_WARM_UP_TOKENS = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,18 +77,8 @@ class CausalLanguageModel:
         return self._is_ragged
 
     def warm_up(self) -> None:
-        """Two steps of a greedy answer: a prompt, then a token after it."""
         self._is_ragged = use_ragged_steps(self._model)
-        prompt = tuple(index % self.limits.vocabulary_size for index in range(_WARM_UP_TOKENS))
-        sampling = SamplingParameters(max_tokens=2, temperature=0)
-        self.add(SequenceSpec(sequence_id=-1, prompt_token_ids=prompt, sampling=sampling))
-        try:
-            for tokens in (len(prompt), 1):
-                [output] = self.step([Work(sequence_id=-1, tokens=tokens)])
-                if output.failure is not None:
-                    raise RuntimeError(output.failure)
-        finally:
-            self.free(-1)
+        answer_once(self)
 
     def add(self, sequence: SequenceSpec) -> None:
         self._sequences[sequence.sequence_id] = _Sequence(

@@ -17,12 +17,12 @@ from modelserver_runtime.backends.base import (
     Computation,
     GenerationLimits,
     SamplingDefaults,
-    SamplingParameters,
     SequenceSpec,
     TokenLogprobs,
     TokenOutput,
     Work,
 )
+from modelserver_runtime.backends.first_answer import answer_once
 from modelserver_runtime.backends.grammar import LLGuidanceCompiler
 from modelserver_runtime.backends.native.blocks import (
     BLOCK_TOKENS,
@@ -42,7 +42,6 @@ from modelserver_runtime.backends.tokenization import TransformersTokenizer
 MOST_ROWS = 1024
 # Of all blocks, those that may be kept for prompts that begin like one before.
 _SHARE_OF_UNUSED = 0.5
-_WARM_UP_TOKENS = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,17 +103,7 @@ class NativeLanguageModel:
         self._sequences: dict[int, _Sequence] = {}
 
     def warm_up(self) -> None:
-        """Two steps of a greedy answer: a prompt, then a token after it."""
-        prompt = tuple(index % self.limits.vocabulary_size for index in range(_WARM_UP_TOKENS))
-        sampling = SamplingParameters(max_tokens=2, temperature=0)
-        self.add(SequenceSpec(sequence_id=-1, prompt_token_ids=prompt, sampling=sampling))
-        try:
-            for tokens in (len(prompt), 1):
-                [output] = self.step([Work(sequence_id=-1, tokens=tokens)])
-                if output.failure is not None:
-                    raise RuntimeError(output.failure)
-        finally:
-            self.free(-1)
+        answer_once(self)
 
     def logits(self, token_ids: Sequence[int]) -> Tensor:
         """Of the token after these; nothing is kept of them."""
