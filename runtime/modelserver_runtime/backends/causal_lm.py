@@ -59,6 +59,7 @@ class CausalLanguageModel:
     ) -> None:
         """`reason` says why nothing faster computes this model."""
         self.computation = Computation(engine="transformers", reason=reason)
+        self.memory = None
         self._model = model
         self.tokenizer = tokenizer
         self.limits = limits
