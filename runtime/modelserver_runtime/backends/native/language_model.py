@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from modelserver_runtime.backends.base import (
@@ -116,7 +115,6 @@ class NativeLanguageModel:
                 sequence.sampling,
                 prompt,
                 self.limits.end_token_ids,
-                torch.device("cpu"),
                 self.grammars.constraint(sequence.sampling.grammar),
             ),
             is_foreign=min(prompt, default=0) < 0
@@ -211,5 +209,4 @@ class NativeLanguageModel:
         count = sequence.spec.sampling.prompt_logprobs or 0
         following = sequence.spec.prompt_token_ids[start + 1 : start + 1 + logits.shape[0]]
         for row, token_id in zip(logits, following, strict=False):
-            logprobs = torch.log_softmax(row, dim=-1)
-            sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
+            sequence.prompt_logprobs.append(top_logprobs(row.numpy(), token_id, count))
