@@ -315,13 +315,15 @@ class BatchBackend(Protocol):
 class EmbeddingLimits:
     """`dimensions` is a vector's size; `shorter` are the sizes it may be cut to (None: any).
 
-    Token ids are below `vocabulary_size` (None: unknown).
+    Token ids are below `vocabulary_size` (None: unknown). `pads` if texts computed together are
+    made as long as the longest.
     """
 
     max_model_length: int
     dimensions: int
     shorter: frozenset[int] | None = frozenset()
     vocabulary_size: int | None = None
+    pads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,10 @@ class Encoder:
 
     `close` ends the threads; so does it when nobody has the encoder any more.
     Tokens must be of the model's vocabulary, and texts up to `longest`: nothing checks them.
+    See `backends.embedder.TokenEncoder`.
     """
+
+    pads = False
 
     def __init__(self, model: PackedEncoder, *, threads: int, longest: int) -> None:
         self._first_position = model.first_position
@@ -57,7 +60,7 @@ class Encoder:
             vectors=vectors.data_ptr(),
         )
         self._library.encoder_step(self._team, byref(batch))
-        return vectors.split(lengths)
+        return torch.split(vectors, lengths)
 
 
 def _stop(library: CDLL, team: int, _: PackedEncoder) -> None:
