@@ -16,10 +16,10 @@ from time import perf_counter
 import uvloop
 
 from bench.command_line import count, run_benchmark
+from bench.environments import environment, locked_version
 from bench.fronting.overhead import pinned
 from bench.fronting.parts import Round, at_least, at_most, exactly, middle
 from bench.fronting.serving import ServerFailed
-from bench.passing.environments import environment, locked_version
 from bench.passing.measurement import CONCURRENCIES, SECONDS, WORDS_OF_STREAM, measured
 from bench.passing.ways import Way, an_upstream, envoy, litellm, our_gateway
 from bench.results_file import Result, Target, versions

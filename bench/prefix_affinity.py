@@ -16,13 +16,13 @@ from random import Random
 from time import perf_counter
 
 from bench.command_line import count, run_benchmark
+from bench.environments import locked_version
 from bench.fronting.asking import client_of
 from bench.fronting.parts import Round, at_least, middle
 from bench.fronting.serving import ServerFailed
 from bench.passing import caching_replica, conversations
 from bench.passing.ceiling import found_at_longest_prefix, found_without_limit
 from bench.passing.conversations import INSTRUCTION_WORDS, Found, blocks_of_all, converse
-from bench.passing.environments import locked_version
 from bench.passing.ways import Way, an_upstream, envoy, our_gateway
 from bench.results_file import Result, Target, versions
 

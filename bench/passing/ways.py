@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.environments import environment
 from bench.fronting.serving import ServerFailed
 from bench.passing.cluster import a_cluster
-from bench.passing.environments import environment
 from bench.passing.load import Address, answers_once
 from bench.serving.model_folder import cache_folder
 from bench.serving.processes import running

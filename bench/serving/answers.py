@@ -19,12 +19,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Times are seconds since the request was sent; `failure` says why it does not count."""
+    """Times are seconds since the request was sent; `failure` says why it does not count.
+
+    `arrivals`: when each piece of text came, which may be more than one token.
+    """
 
     message: str
     token_ids: tuple[int, ...] = ()
     first_token_seconds: float = 0.0
     total_seconds: float = 0.0
+    arrivals: tuple[float, ...] = ()
     failure: str = ""
 
     @property

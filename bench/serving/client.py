@@ -6,7 +6,7 @@ shares the machine with the server it measures.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
@@ -21,10 +21,23 @@ from bench.serving.answers import Answer, Load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An OpenAI server: its base URL, and its name of the model."""
+    """An OpenAI server: its base URL, its name of the model, and what else it is asked with."""
 
     url: str
     model: str
+    streams: bool = True
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def body(self, messages: Sequence[Mapping[str, str]], output_tokens: int) -> dict[str, Any]:
+        """A greedy chat request."""
+        return {
+            "model": self.model,
+            "messages": list(messages),
+            "temperature": 0,
+            "max_tokens": output_tokens,
+            "stream": self.streams,
+            **self.more,
+        }
 
 
 @dataclass(slots=True)
@@ -46,7 +59,8 @@ async def ask_all(endpoint: Endpoint, messages: Sequence[str], load: Load) -> li
 
     async def ask_one_after_another(session: aiohttp.ClientSession) -> None:
         for recording in waiting:
-            await _ask(session, endpoint, recording, load.output_tokens)
+            messages = [{"role": "user", "content": recording.message}]
+            await record(session, endpoint, recording, endpoint.body(messages, load.output_tokens))
 
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         with contextlib.suppress(TimeoutError):
@@ -56,16 +70,13 @@ async def ask_all(endpoint: Endpoint, messages: Sequence[str], load: Load) -> li
     return recordings
 
 
-async def _ask(
-    session: aiohttp.ClientSession, endpoint: Endpoint, recording: Recording, output_tokens: int
+async def record(
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    recording: Recording,
+    body: Mapping[str, Any],
 ) -> None:
-    body = {
-        "model": endpoint.model,
-        "messages": [{"role": "user", "content": recording.message}],
-        "temperature": 0,
-        "max_tokens": output_tokens,
-        "stream": True,
-    }
+    """One request; what goes wrong is written into the recording."""
     recording.sent = perf_counter()
     try:
         async with session.post(f"{endpoint.url}/v1/chat/completions", json=body) as response:
@@ -79,22 +90,43 @@ async def _ask(
 
 def answer_of(recording: Recording, *, output_tokens: int) -> Answer:
     """Reads the events; an answer with another number of tokens than asked for is a failure."""
+    answer = read(recording, words.token_ids)
+    if answer.failure or len(answer.token_ids) == output_tokens:
+        return answer
+    sentence = (
+        f"{len(answer.token_ids)} tokens instead of {output_tokens}: {_text(recording)[-300:]}"
+    )
+    return Answer(message=recording.message, token_ids=answer.token_ids, failure=sentence)
+
+
+def read(recording: Recording, token_ids_of: Callable[[str], tuple[int, ...]]) -> Answer:
+    """The events, or the one object of a server that does not stream."""
     if recording.failure:
         return Answer(message=recording.message, failure=recording.failure)
     try:
-        parts = [(time, text) for time, event in _events(recording) if (text := _content(event))]
-        token_ids = words.token_ids("".join(text for _, text in parts))
-    except (ValueError, KeyError) as error:
+        parts = list(_parts(recording))
+        token_ids = token_ids_of("".join(text for _, text in parts))
+    except (ValueError, KeyError, IndexError) as error:
         return Answer(message=recording.message, failure=f"unreadable answer: {error!r}")
-    if len(token_ids) != output_tokens:
-        sentence = f"{len(token_ids)} tokens instead of {output_tokens}: {_text(recording)[-300:]}"
-        return Answer(message=recording.message, token_ids=token_ids, failure=sentence)
+    arrivals = tuple(time - recording.sent for time, _ in parts)
     return Answer(
         message=recording.message,
         token_ids=token_ids,
-        first_token_seconds=parts[0][0] - recording.sent,
-        total_seconds=parts[-1][0] - recording.sent,
+        first_token_seconds=arrivals[0] if arrivals else 0.0,
+        total_seconds=arrivals[-1] if arrivals else 0.0,
+        arrivals=arrivals,
     )
+
+
+def _parts(recording: Recording) -> Iterator[tuple[float, str]]:
+    """Each piece of text with the time at which it came."""
+    whole = b"".join(piece for _, piece in recording.pieces)
+    if whole.startswith(b"{"):
+        yield recording.pieces[-1][0], orjson.loads(whole)["choices"][0]["message"]["content"]
+        return
+    for time, event in _events(recording):
+        if text := _content(event):
+            yield time, text
 
 
 def _events(recording: Recording) -> Iterator[tuple[float, dict[str, Any]]]:

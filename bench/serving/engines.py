@@ -160,7 +160,7 @@ async def _start_generate(folder: Path, environment: Mapping[str, str]) -> Async
 
 @contextlib.asynccontextmanager
 async def _start_ours(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[Engine]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "modelserver_runtime", "serve"]
     command += ["--model", str(folder), "--served-name", "benchmark"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -178,7 +178,7 @@ def _transformers_serve(*flags: str) -> Start:
 
     @contextlib.asynccontextmanager
     async def start(folder: Path, environment: Mapping[str, str]) -> AsyncIterator[Engine]:
-        port = _free_port()
+        port = free_port()
         python = str(peer_environment() / "bin" / "python")
         command = [python, "-m", "transformers.cli.transformers", "serve", str(folder)]
         command += ["--host", "127.0.0.1", "--port", str(port), *flags]
@@ -236,7 +236,7 @@ def log_of(name: str) -> Path:
     return cache_folder() / f"{name}.log"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -32,7 +32,7 @@ def answer(compiler: LLGuidanceCompiler, grammar: Grammar, *, seed: int, **sampl
     """What a model says that finds every token as likely as any other, but for its moods."""
     parameters = SamplingParameters(max_tokens=MOST_TOKENS, seed=seed, grammar=grammar, **sampling)
     constraint = compiler.constraint(grammar)
-    sampler = Sampler(parameters, (), frozenset({END}), torch.device("cpu"), constraint)
+    sampler = Sampler(parameters, (), frozenset({END}), constraint)
     moods = torch.randn(64, VOCABULARY, generator=torch.Generator().manual_seed(seed))
     said: list[int] = []
     while len(said) < MOST_TOKENS:

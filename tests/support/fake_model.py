@@ -57,6 +57,7 @@ class CountingBackend:
         self.defaults = SamplingDefaults()
         self.tokenizer = LetterTokenizer()
         self.grammars = None  # nobody may ask for one
+        self.memory = None
         self.live: dict[int, int] = {}
         self.prompts: dict[int, tuple[int, ...]] = {}
         self.may_step = threading.Event()

@@ -72,7 +72,10 @@ class SequenceSpec:
 # Made for every token: freezing these four took as long as the rest of the way to the socket.
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """`tokens` tokens of a sequence to compute in this step: some of its prompt, or 1 to decode."""
+    """`tokens` tokens of a sequence to compute in this step: some of its prompt, or 1 to decode.
+
+    Of a sequence that gave its memory back, what was answered counts as prompt.
+    """
 
     sequence_id: int
     tokens: int
@@ -126,12 +129,17 @@ class SamplingDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationLimits:
-    """`max_cached_tokens` bounds prompts and answers of all running sequences (None: unknown)."""
+    """`max_cached_tokens` bounds prompts and answers of all running sequences (None: unknown).
+
+    With `cuts_prompts` no bit of an answer depends on the parts in which its prompt is computed;
+    without it they have to be the same whatever is computed beside it.
+    """
 
     max_model_length: int
     vocabulary_size: int
     end_token_ids: frozenset[int]
     max_cached_tokens: int | None = None
+    cuts_prompts: bool = False
 
 
 class TextStream(Protocol):
@@ -220,7 +228,45 @@ class Computation:
     reason: str = ""
 
 
+class SequenceMemory(Protocol):
+    """Keys and values of a backend's sequences, in blocks of `block_tokens` tokens.
+
+    Its sequences can give their blocks back half-way: they begin again, with their prompt and what
+    they have answered so far, and go on as if nothing had been.
+    """
+
+    @property
+    def block_tokens(self) -> int: ...
+
+    @property
+    def blocks(self) -> int:
+        """All there are."""
+        ...
+
+    @property
+    def available(self) -> int:
+        """Blocks without a user, also those kept for sequences that begin like one before."""
+        ...
+
+    def begin(self, sequence_id: int) -> int:
+        """Takes over blocks of others that hold its beginning; how many of its tokens they hold."""
+        ...
+
+    def grow(self, sequence_id: int, tokens: int) -> None:
+        """Takes blocks until its first `tokens` tokens have room; raises MemoryError."""
+        ...
+
+    def release(self, sequence_id: int) -> None:
+        """Gives its blocks back; harmless if it has none."""
+        ...
+
+
 class GenerationBackend(Protocol):
+    @property
+    def memory(self) -> SequenceMemory | None:
+        """None: nobody knows what is free, and a sequence cannot be interrupted."""
+        ...
+
     @property
     def limits(self) -> GenerationLimits: ...
 
@@ -270,13 +316,15 @@ class BatchBackend(Protocol):
 class EmbeddingLimits:
     """`dimensions` is a vector's size; `shorter` are the sizes it may be cut to (None: any).
 
-    Token ids are below `vocabulary_size` (None: unknown).
+    Token ids are below `vocabulary_size` (None: unknown). `pads` if texts computed together are
+    made as long as the longest.
     """
 
     max_model_length: int
     dimensions: int
     shorter: frozenset[int] | None = frozenset()
     vocabulary_size: int | None = None
+    pads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

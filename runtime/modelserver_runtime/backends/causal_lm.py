@@ -59,6 +59,7 @@ class CausalLanguageModel:
     ) -> None:
         """`reason` says why nothing faster computes this model."""
         self.computation = Computation(engine="transformers", reason=reason)
+        self.memory = None
         self._model = model
         self.tokenizer = tokenizer
         self.limits = limits
@@ -88,7 +89,6 @@ class CausalLanguageModel:
                 sequence.sampling,
                 sequence.prompt_token_ids,
                 self.limits.end_token_ids,
-                self._model.device,
                 self.grammars.constraint(sequence.sampling.grammar),
             ),
             pending=list(sequence.prompt_token_ids),
@@ -192,5 +192,5 @@ class CausalLanguageModel:
             return
         following = sequence.spec.prompt_token_ids[start + 1 : start + 1 + logits.shape[0]]
         for row, token_id in zip(logits, following, strict=False):
-            logprobs = torch.log_softmax(row.float(), dim=-1)
-            sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
+            logprobs = top_logprobs(row.float().numpy(force=True), token_id, count)
+            sequence.prompt_logprobs.append(logprobs)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import llguidance.hf
-import torch
+import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
-from torch import Tensor
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from modelserver_runtime.backends.base import Grammar, GrammarKind
@@ -41,15 +41,13 @@ class Constraint:
         self._grammar = grammar
         self._matcher: LLMatcher | None = None
 
-    def restrict(self, logits: Tensor) -> Tensor:
+    def restrict(self, logits: NDArray[np.float32]) -> None:
         """Rules out what may not come next, in logits of shape [vocabulary]."""
         matcher = self._begun()
         words = matcher.compute_bitmask()
         _require_sound(matcher)
-        bits = torch.frombuffer(bytearray(words), dtype=torch.uint8).to(logits.device)
-        shifts = torch.arange(8, dtype=torch.uint8, device=logits.device)
-        allowed = ((bits.unsqueeze(1) >> shifts) & 1).flatten()[: logits.shape[-1]]
-        return logits.masked_fill(allowed == 0, -torch.inf)
+        bits = np.unpackbits(np.frombuffer(words, np.uint8), bitorder="little")
+        logits[bits[: logits.size] == 0] = -np.inf
 
     def advance(self, token_id: int) -> None:
         matcher = self._begun()

@@ -5,17 +5,17 @@ import logging
 import transformers
 from transformers import GenerationConfig, PreTrainedModel
 
+from modelserver_runtime.backends import embedder_loading
 from modelserver_runtime.backends.base import Backend, GenerationLimits, SamplingDefaults
 from modelserver_runtime.backends.causal_lm import CausalLanguageModel
 from modelserver_runtime.backends.detection import Identity
-from modelserver_runtime.backends.embedder import Embedder, read_pooling
+from modelserver_runtime.backends.embedder import Embedder
 from modelserver_runtime.backends.loading import (
     LoadOptions,
     cache_capacity_tokens,
     load_tokenizer,
     load_weights,
     model_length,
-    translated_errors,
 )
 from modelserver_runtime.backends.native.loading import load_native, native_objection
 from modelserver_runtime.backends.question_answering import QuestionAnswerer
@@ -72,23 +72,16 @@ def _or[T](value: T | None, default: T) -> T:
 
 
 def load_embedder(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Embedder]:
-    with translated_errors():
-        pooling = read_pooling(options.directory)
-    tokenizer = load_tokenizer(options)
-    model = load_weights(transformers.AutoModel, options)
-    length = model_length(model, tokenizer, options)
-    return model, Embedder(model, tokenizer, pooling, max_model_length=length)
+    return embedder_loading.load_embedder(options)
 
 
-def load_feature_extractor(
-    options: LoadOptions, identity: Identity
-) -> tuple[PreTrainedModel, Backend]:
-    model, embedder = load_embedder(options, identity)
+def load_feature_extractor(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Backend]:
+    model, embedder = embedder_loading.load_embedder(options, is_exact=True)
     return model, FeatureExtractor(embedder)
 
 
-def load_similarity(options: LoadOptions, identity: Identity) -> tuple[PreTrainedModel, Backend]:
-    model, embedder = load_embedder(options, identity)
+def load_similarity(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Backend]:
+    model, embedder = embedder_loading.load_embedder(options)
     return model, SentenceSimilarity(embedder)
 
 

@@ -129,7 +129,7 @@ def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -
 
 
 def _computation(backend: Backend) -> Computation:
-    """Only models that generate text can be computed by more than one engine."""
+    """Models that generate or embed text can be computed by more than one engine."""
     computation: Computation = getattr(backend, "computation", Computation())
     return computation
 

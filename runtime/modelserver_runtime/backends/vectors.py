@@ -19,8 +19,7 @@ class FeatureExtractor:
 
     def run(self, items: Sequence[TaskItem]) -> Sequence[Any]:
         texts = [encode(self._embedder, item.inputs, "inputs") for item in items]
-        hidden, _ = self._embedder.hidden_states(texts)
-        return [row[: len(text)].float().tolist() for row, text in zip(hidden, texts, strict=True)]
+        return [rows.float().tolist() for rows in self._embedder.token_vectors(texts)]
 
 
 class SentenceSimilarity:

@@ -2,20 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from modelserver_runtime.engine.latency import LatencyModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """Of one batch: its items, and what they cost with padding; one item always fits."""
+    """Of one batch: its items, and what they cost; one item always fits.
+
+    If the backend `pads`, every item costs as much as the longest.
+    """
 
     max_items: int
     max_cost: int
+    pads: bool = True
+
+    def cost(self, costs: Sequence[int]) -> int:
+        return padded(costs) if self.pads else sum(costs)
 
 
 def padded(costs: Sequence[int]) -> int:
-    """Cost of a batch: every item is made as long as the longest."""
     return max(costs, default=0) * len(costs)
 
 
@@ -23,8 +30,11 @@ def compose(costs: Sequence[int], limits: BatchLimits, latency: LatencyModel) ->
     """Indices of the next batch: the oldest item, and those that fit to its length, oldest first.
 
     An item joins if the padding that it causes takes less time than a batch of its own would.
-    `latency` knows the time of a batch by its padded cost.
+    `latency` knows the time of a batch by its cost. Without padding, the oldest items that fit.
     """
+    if not limits.pads:
+        ends = accumulate(costs[: limits.max_items])
+        return list(range(max(1, sum(end <= limits.max_cost for end in ends))))
     chosen, longest = [0], costs[0]
     by_nearness = sorted(range(1, len(costs)), key=lambda index: abs(costs[index] - costs[0]))
     for index in by_nearness:

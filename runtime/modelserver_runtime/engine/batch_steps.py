@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelserver_runtime.backends.base import failure_class_of
-from modelserver_runtime.engine.batch_composition import BatchLimits, compose, padded
+from modelserver_runtime.engine.batch_composition import BatchLimits, compose
 from modelserver_runtime.engine.batch_window import ArrivalWindow
 from modelserver_runtime.engine.latency import LatencyModel
 from modelserver_runtime.engine.request import Ticket
@@ -100,7 +100,7 @@ class BatchSteps[Item, W: Work]:
         """How much longer to wait for more items before the next step."""
         if not self._waiting or len(self._waiting) >= self._limits.max_items:
             return 0.0
-        cost = padded([entry.cost for entry in self._waiting])
+        cost = self._limits.cost([entry.cost for entry in self._waiting])
         if cost >= self._limits.max_cost or not self._latency.is_trained:
             return 0.0
         patience = self._window.patience(
@@ -158,8 +158,9 @@ class BatchSteps[Item, W: Work]:
         telemetry.batch_wait_seconds.observe(
             0.0 if self._held_since is None else now - self._held_since
         )
-        telemetry.batch_cost.inc(padded(costs))
-        telemetry.batch_padding.inc(padded(costs) - sum(costs))
+        cost = self._limits.cost(costs)
+        telemetry.batch_cost.inc(cost)
+        telemetry.batch_padding.inc(cost - sum(costs))
         telemetry.duplicates.inc(entries - len(batch))
         self._held_since = None
 
@@ -169,7 +170,8 @@ class BatchSteps[Item, W: Work]:
         self._compute([group[0] for group in batch], answers)
         ended = self._clock()
         if not answers.failures:
-            self._latency.observe(padded([group[0].cost for group in batch]), ended - began)
+            cost = self._limits.cost([group[0].cost for group in batch])
+            self._latency.observe(cost, ended - began)
         for group in batch:
             for entry in group:
                 entry.work.ticket.timing.note_computed(ended)

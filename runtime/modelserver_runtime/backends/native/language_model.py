@@ -2,15 +2,13 @@
 
 A sequence gets the same tokens, bit for bit, whatever is computed beside it, however its prompt is
 cut, and whether its beginning was computed for it or for somebody before: `decoder.c` computes each
-row by itself.
+row by itself. So it may also give its memory back half-way, and be computed again up to there.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from modelserver_runtime.backends.base import (
@@ -28,10 +26,10 @@ from modelserver_runtime.backends.native.blocks import (
     BLOCK_TOKENS,
     BlockPool,
     OutOfBlocks,
-    PrefixKeys,
     keys_of,
 )
 from modelserver_runtime.backends.native.decoder import Decoder, Part
+from modelserver_runtime.backends.native.memory import BlockTables, CachedSequence
 from modelserver_runtime.backends.native.weights import PackedModel
 from modelserver_runtime.backends.sampling import Sampler, top_logprobs
 from modelserver_runtime.backends.step_failures import STEP_FAILURES, failed
@@ -45,33 +43,22 @@ _SHARE_OF_UNUSED = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
-class _Sequence:
-    """`token_ids` are those of the prompt and of the answer so far; `computed` of them are cached.
-
-    `blocks` has room for more than are in use, so that it need not grow at every step; the first
-    `held` entries are real. `published` blocks can be found by others. The first `reused` tokens
-    were computed for somebody else.
-    """
+class _Sequence(CachedSequence):
+    """With `is_foreign`, its prompt has tokens that are not of the model's vocabulary."""
 
     spec: SequenceSpec
     sampler: Sampler
-    token_ids: list[int]
-    keys: PrefixKeys
-    blocks: NDArray[np.int32]
-    held: int = 0
-    computed: int = 0
-    published: int = 0
-    reused: int = 0
-    is_begun: bool = False
+    is_foreign: bool
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
 
     @property
-    def is_in_prompt(self) -> bool:
-        return self.computed < len(self.spec.prompt_token_ids)
+    def is_answered(self) -> bool:
+        """In part, at least."""
+        return len(self.token_ids) > len(self.spec.prompt_token_ids)
 
     @property
     def wants_prompt_logprobs(self) -> bool:
-        return self.spec.sampling.prompt_logprobs is not None
+        return self.spec.sampling.prompt_logprobs is not None and not self.is_answered
 
 
 class NativeLanguageModel:
@@ -89,7 +76,11 @@ class NativeLanguageModel:
     ) -> None:
         self.computation = Computation(engine="native")
         self.tokenizer = tokenizer
-        self.limits = limits
+        self.limits = replace(
+            limits,
+            max_model_length=min(limits.max_model_length, blocks * BLOCK_TOKENS),
+            cuts_prompts=True,
+        )
         self.defaults = defaults
         self.grammars = LLGuidanceCompiler(
             tokenizer.inner,
@@ -99,8 +90,9 @@ class NativeLanguageModel:
         model.reserve(blocks, BLOCK_TOKENS)
         longest = limits.max_model_length
         self._decoder = Decoder(model, threads=threads, most_rows=MOST_ROWS, longest=longest)
-        self._pool = BlockPool(blocks, most_unused=int(blocks * _SHARE_OF_UNUSED))
         self._sequences: dict[int, _Sequence] = {}
+        self._pool = BlockPool(blocks, most_unused=int(blocks * _SHARE_OF_UNUSED))
+        self.memory = BlockTables(self._pool, self._sequences)
 
     def warm_up(self) -> None:
         answer_once(self)
@@ -115,26 +107,27 @@ class NativeLanguageModel:
         return logits[-1]
 
     def add(self, sequence: SequenceSpec) -> None:
-        most = len(sequence.prompt_token_ids) + sequence.sampling.max_tokens
+        prompt = sequence.prompt_token_ids
+        most = len(prompt) + sequence.sampling.max_tokens
         self._sequences[sequence.sequence_id] = _Sequence(
             spec=sequence,
             sampler=Sampler(
                 sequence.sampling,
-                sequence.prompt_token_ids,
+                prompt,
                 self.limits.end_token_ids,
-                torch.device("cpu"),
                 self.grammars.constraint(sequence.sampling.grammar),
             ),
-            token_ids=list(sequence.prompt_token_ids),
-            keys=keys_of(sequence.cache_salt, sequence.prompt_token_ids),
+            is_foreign=min(prompt, default=0) < 0
+            or max(prompt, default=0) >= self.limits.vocabulary_size,
+            token_ids=list(prompt),
+            keys=keys_of(sequence.cache_salt, prompt),
             blocks=np.zeros(-(-most // BLOCK_TOKENS) + 1, dtype=np.int32),
+            finds=sequence.sampling.prompt_logprobs is None,
         )
 
     def free(self, sequence_id: int) -> None:
-        sequence = self._sequences.pop(sequence_id, None)
-        if sequence is not None:
-            for block in sequence.blocks[: sequence.held].tolist():
-                self._pool.release(block)
+        self.memory.release(sequence_id)
+        self._sequences.pop(sequence_id, None)
 
     def step(self, work: Sequence[Work]) -> Sequence[TokenOutput]:
         outputs: list[TokenOutput] = []
@@ -158,8 +151,7 @@ class NativeLanguageModel:
             sequence = self._sequences[item.sequence_id]
             end = sequence.computed + item.tokens if sequence.is_begun else item.tokens
             try:
-                self._begin(sequence)
-                self._take_blocks(sequence, end)
+                self._prepare(sequence, end)
             except (OutOfBlocks, IndexError) as error:
                 outputs.append(failed(item.sequence_id, error))
                 continue
@@ -168,32 +160,18 @@ class NativeLanguageModel:
             for begin in range(sequence.computed, end, MOST_ROWS):
                 yield sequence, self._part(sequence, begin, min(end, begin + MOST_ROWS))
 
-    def _begin(self, sequence: _Sequence) -> None:
-        """Takes over what others have computed of its prompt, but for the last token."""
-        if sequence.is_begun:
-            return
-        sequence.is_begun = True
-        if max(sequence.token_ids) >= self.limits.vocabulary_size or min(sequence.token_ids) < 0:
+    def _prepare(self, sequence: _Sequence, end: int) -> None:
+        if sequence.is_foreign:
             raise IndexError("a token is not of the model's vocabulary")
-        if sequence.wants_prompt_logprobs:
-            return
-        most = (len(sequence.token_ids) - 1) // BLOCK_TOKENS
-        found = self._pool.find(sequence.keys[:most])
-        sequence.blocks[: len(found)] = found
-        sequence.held = sequence.published = len(found)
-        sequence.computed = sequence.reused = len(found) * BLOCK_TOKENS
-
-    def _take_blocks(self, sequence: _Sequence, tokens: int) -> None:
-        while sequence.held * BLOCK_TOKENS < tokens:
-            sequence.blocks[sequence.held] = self._pool.take()
-            sequence.held += 1
+        self.memory.begin(sequence.spec.sequence_id)
+        self.memory.grow(sequence.spec.sequence_id, end)
 
     def _part(self, sequence: _Sequence, begin: int, end: int) -> Part:
         return Part(
             token_ids=sequence.token_ids[begin:end],
             start=begin,
             blocks=sequence.blocks,
-            wants_all=sequence.wants_prompt_logprobs and sequence.is_in_prompt,
+            wants_all=sequence.wants_prompt_logprobs,
         )
 
     def _compute(self, planned: Sequence[tuple[_Sequence, Part]]) -> Iterator[TokenOutput]:
@@ -202,7 +180,7 @@ class NativeLanguageModel:
             if part.wants_all:
                 self._note_prompt_logprobs(sequence, part.start, logits)
             sequence.computed = part.start + len(part.token_ids)
-            self._publish(sequence)
+            self.memory.publish(sequence)
             if sequence.computed < len(sequence.token_ids):
                 yield TokenOutput(sequence_id=sequence.spec.sequence_id)
             else:
@@ -210,7 +188,7 @@ class NativeLanguageModel:
 
     def _sampled(self, sequence: _Sequence, logits: Tensor) -> TokenOutput:
         sequence_id = sequence.spec.sequence_id
-        is_first = len(sequence.token_ids) == len(sequence.spec.prompt_token_ids)
+        is_first = not sequence.is_answered
         try:
             token_id, logprobs = sequence.sampler.sample(logits)
         except STEP_FAILURES as error:
@@ -221,22 +199,14 @@ class NativeLanguageModel:
             token_id=token_id,
             logprobs=logprobs,
             prompt_logprobs=tuple(sequence.prompt_logprobs) if is_first else (),
-            cached_tokens=sequence.reused if is_first else 0,
+            cached_tokens=sequence.reused or 0 if is_first else 0,
         )
-
-    def _publish(self, sequence: _Sequence) -> None:
-        """Full blocks can be found from now on; of answers too, for the next turn of a chat."""
-        full = sequence.computed // BLOCK_TOKENS
-        if full > len(sequence.keys):
-            sequence.keys.cover(sequence.token_ids)
-        for index in range(sequence.published, full):
-            self._pool.publish(int(sequence.blocks[index]), sequence.keys[index])
-        sequence.published = max(sequence.published, full)
 
     def _note_prompt_logprobs(self, sequence: _Sequence, start: int, logits: Tensor) -> None:
         """Row i of the logits tells the probability of prompt token start + i + 1."""
+        if not start:  # perhaps not for the first time
+            sequence.prompt_logprobs.clear()
         count = sequence.spec.sampling.prompt_logprobs or 0
         following = sequence.spec.prompt_token_ids[start + 1 : start + 1 + logits.shape[0]]
         for row, token_id in zip(logits, following, strict=False):
-            logprobs = torch.log_softmax(row, dim=-1)
-            sequence.prompt_logprobs.append(top_logprobs(logprobs, token_id, count))
+            sequence.prompt_logprobs.append(top_logprobs(row.numpy(), token_id, count))

@@ -1,6 +1,7 @@
 """Environments of peers that share nothing with the project: one for each lock file, on demand."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import venv
@@ -22,11 +23,20 @@ def environment(name: str) -> Path:
     return folder
 
 
+def site_packages(folder: Path) -> Path:
+    """Where the environment's packages are."""
+    return next(folder.glob("lib/python*/site-packages"))
+
+
 def locked_version(name: str, distribution: str) -> str:
     """What the lock file pins."""
-    lines = lock_file(name).read_text().splitlines()
-    pinned = (line.rstrip(" \\").split("==", 1) for line in lines if "==" in line)
-    return dict(pinned)[distribution]
+    return locked_versions(name)[distribution]
+
+
+def locked_versions(name: str) -> dict[str, str]:
+    """What the lock file pins: name → version."""
+    lines = (line for line in lock_file(name).read_text().splitlines() if "==" in line)
+    return dict(line.rstrip(" \\").split("==", 1) for line in lines)
 
 
 def lock_file(name: str) -> Path:
@@ -34,5 +44,11 @@ def lock_file(name: str) -> Path:
 
 
 def _install(folder: Path, lock: Path) -> None:
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "install", "--require-hashes", "-r", str(lock)], check=True)
+    """The lock file alone: what it overrides would be refused if dependencies were looked at."""
+    python = str(folder / "bin" / "python")
+    if uv := shutil.which("uv"):
+        # Its files are links to those of its cache: torch is on the disk once.
+        command = [uv, "pip", "install", "--quiet", "--python", python]
+    else:
+        command = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    subprocess.run([*command, "--no-deps", "--require-hashes", "-r", str(lock)], check=True)

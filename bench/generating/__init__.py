@@ -1,0 +1,1 @@
+"""What `python -m bench.engine` is made of."""
