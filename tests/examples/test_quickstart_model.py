@@ -16,6 +16,7 @@ from quickstart_model.tokenizing import ASSISTANT, END, USER, VOCABULARY, train_
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modelserver_runtime.artifacts import ArtifactPolicy, check_directory
+from modelserver_runtime.backends.native.weights import objection
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # A ConfigMap brings the scripts into the cluster.
@@ -158,7 +159,7 @@ class TestTheScript:
         assert "> What is ModelServer?" in made[1]
 
     def test_the_directory_is_a_model_for_the_runtime(self, made):
-        assert check_directory(made[0], policy=ArtifactPolicy()).size_bytes > 7_000_000
+        assert check_directory(made[0], policy=ArtifactPolicy()).size_bytes > 3_500_000
         assert {path.stat().st_mode & 0o777 for path in made[0].iterdir()} == {0o644}
         assert "pipeline_tag: text-generation" in (made[0] / "README.md").read_text()
 
@@ -171,6 +172,10 @@ class TestTheScript:
             [{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_tensors="pt"
         )
         assert model.generate(**inputs, max_new_tokens=3).shape[1] > 3
+
+    def test_the_native_engine_can_compute_it(self, made):
+        model = AutoModelForCausalLM.from_pretrained(made[0], dtype="auto")
+        assert objection(model) == ""
 
     def test_a_second_run_does_nothing(self, made):
         done = train(made[0], "--steps", "3")

@@ -11,6 +11,7 @@ import torch
 from openai import OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from modelserver_runtime.backends import loading
 from support import tiny_models
 from support.runtime_server import RunningServer, running_server, settings_for
 
@@ -311,10 +312,21 @@ def test_generate_answers_text_with_text(chat_server, reference):
     assert pieces[-1]["finish_reason"] == answer["finish_reason"]
 
 
-def test_a_model_in_bfloat16_stays_in_bfloat16(tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ({"avx2", "avx512bw", "avx512vl", "avx512dq"}, "bfloat16"),
+        ({"bf16", "asimd"}, "bfloat16"),
+        ({"avx2", "fma"}, "float32"),
+    ],
+)
+def test_a_model_in_bfloat16_stays_so_where_the_processor_multiplies_it(
+    tmp_path, monkeypatch, flags, dtype
+):
+    monkeypatch.setattr(loading, "processor_flags", lambda: frozenset(flags))
     path = tiny_models.causal_model(tmp_path / "half", dtype=torch.bfloat16)
     with running_server(settings_for(path)) as server:
-        assert server.client.get("/health").json()["serves"]["dtype"] == "bfloat16"
+        assert server.client.get("/health").json()["serves"]["dtype"] == dtype
         assert server.post("/generate", inputs="the").status_code == 200
 
 

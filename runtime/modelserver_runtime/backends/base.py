@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from modelserver_runtime.backends.costs import TokenCost
 from modelserver_runtime.errors import FailureClass
 
 
@@ -386,6 +387,7 @@ class ModelDescription:
     engine_reason: str = ""
     contents: str = ""
     samples: bool = False
+    token_cost: TokenCost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

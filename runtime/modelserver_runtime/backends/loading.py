@@ -23,6 +23,7 @@ from transformers import (
 
 from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends.hardware_accelerators import torch_name
+from modelserver_runtime.backends.hardware_processor import processor_flags
 from modelserver_runtime.backends.machine import available_memory_bytes, usable_threads
 from modelserver_runtime.backends.openvino_model import compute_with_openvino
 from modelserver_runtime.backends.placeholders import placeholders_stay_empty
@@ -53,6 +54,8 @@ _PARTS: dict[str, Any] = {
     "feature_extractor": AutoFeatureExtractor,
     "processor": AutoProcessor,
 }
+# What oneDNN asks for before it multiplies bfloat16; processors of ARM call theirs `bf16`.
+_PRODUCTS_OF_BF16 = {"avx512bw", "avx512vl", "avx512dq"}
 # Tokenizers without a limit of their own say 1e30.
 _LARGEST_LENGTH = 1 << 40
 # Of the memory that is free after loading, this share may hold keys and values.
@@ -140,11 +143,16 @@ def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
 def _dtype(options: LoadOptions) -> torch.dtype:
     if options.dtype is not Dtype.AUTO:
         return _DTYPES[options.dtype]
-    stored = AutoConfig.from_pretrained(**options.arguments).dtype or torch.float32
-    if stored is torch.float16 and options.torch_device.type == "cpu":
-        # Processors compute float16 slowly or not at all; float32 holds the same values.
-        return torch.float32
-    return stored
+    stored: torch.dtype = AutoConfig.from_pretrained(**options.arguments).dtype or torch.float32
+    is_slow = options.torch_device.type == "cpu" and stored in _slow_on_processor()
+    return torch.float32 if is_slow else stored  # which holds the same values
+
+
+def _slow_on_processor() -> set[torch.dtype]:
+    """Half the bytes, but computed number by number, or with a conversion before each product."""
+    flags = processor_flags()
+    has_bfloat16 = flags >= _PRODUCTS_OF_BF16 or "bf16" in flags
+    return {torch.float16} if has_bfloat16 else {torch.float16, torch.bfloat16}
 
 
 def _require_complete(model: PreTrainedModel, info: dict[str, Any]) -> None:

@@ -26,8 +26,11 @@ from modelserver_runtime.backends.loading import (
     translated_errors,
     use_threads,
 )
+from modelserver_runtime.backends.token_cost import token_cost
 from modelserver_runtime.errors import UnsupportedModel
 from modelserver_runtime.tasks import find_task
+
+_TEXT_GENERATION = "TextGeneration"
 
 
 class LoadTask(Protocol):
@@ -121,6 +124,7 @@ def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -
         threads=threads,
         memory_bytes=sum(tensor.nbytes for tensor in tensors),
         samples=_samples(model, identity.task),
+        token_cost=token_cost(model) if identity.task == _TEXT_GENERATION else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Asks a server many times at once, and notes when each piece of each answer came."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -44,6 +44,7 @@ class Answer:
     pieces: tuple[float, ...] = ()
     seconds: float = 0.0
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     generated_tokens: int = 0
     failure: str = ""
 
@@ -77,6 +78,17 @@ async def run(
             for _ in range(plan.concurrency):
                 group.create_task(worker())
         return answers, clock() - began
+
+
+async def models_of(plan: Plan) -> Mapping[str, Any]:
+    """What the server says of its models; empty if it has no such route."""
+    headers = {"authorization": f"Bearer {plan.key}"} if plan.key else {}
+    async with httpx2.AsyncClient(base_url=plan.url, headers=headers) as client:
+        answer = await client.get("/models")
+        if answer.status_code >= _FIRST_ERROR_STATUS:
+            return {}
+        said: dict[str, Any] = answer.json()
+        return said
 
 
 async def _with_model(client: httpx2.AsyncClient, plan: Plan) -> Plan:
@@ -124,7 +136,7 @@ async def _ask(client: httpx2.AsyncClient, plan: Plan, number: int, clock: Clock
 
 async def _read(lines: AsyncIterator[str], began: float, clock: Clock) -> Answer:
     pieces: list[float] = []
-    usage: dict[str, int] = {}
+    usage: dict[str, Any] = {}
     async for line in lines:
         text = line.removeprefix(_DATA)
         if text == line:
@@ -134,6 +146,7 @@ async def _read(lines: AsyncIterator[str], began: float, clock: Clock) -> Answer
                 pieces=tuple(pieces),
                 seconds=clock() - began,
                 prompt_tokens=usage.get("prompt_tokens", 0),
+                cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
                 generated_tokens=usage.get("completion_tokens", 0),
             )
         event = orjson.loads(text)

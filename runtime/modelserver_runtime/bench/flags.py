@@ -13,4 +13,11 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--same-prompt", action="store_true", help="ask always the same, so that caches may answer"
     )
+    parser.add_argument(
+        "--limits",
+        choices=("auto", "yes", "no"),
+        default="auto",
+        help="measure what this machine allows at most, and say how near the server is (auto: if "
+        "the server is on this machine)",
+    )
     parser.add_argument("--output", choices=("table", "json"), default="table")

@@ -1,5 +1,8 @@
 """What is said about a model: to whoever asks for it, and in the server's status."""
 
+from dataclasses import asdict
+
+from modelserver_runtime.backends.costs import TokenCost
 from modelserver_runtime.errors import StartupFailure
 from modelserver_runtime.models.served import ModelState, ServedModel
 from modelserver_runtime.rest.context import ServerContext
@@ -9,6 +12,7 @@ from modelserver_runtime.rest.schemas.models import (
     LoadProgress,
     ModelReport,
     ModelReports,
+    TokenCostReport,
 )
 
 
@@ -63,6 +67,10 @@ def _failure(context: ServerContext, model: ServedModel) -> LoadFailureReport | 
     )
 
 
+def _token_cost(cost: TokenCost | None) -> TokenCostReport | None:
+    return None if cost is None else TokenCostReport(**asdict(cost))
+
+
 def _loaded(model: ServedModel) -> LoadedReport | None:
     service = model.lifecycle.current
     if service is None:
@@ -79,5 +87,6 @@ def _loaded(model: ServedModel) -> LoadedReport | None:
         engine_reason=what.engine_reason,
         memory_bytes=model.size_bytes,
         max_model_length=service.max_model_length,
+        token_cost=_token_cost(what.token_cost),
         circuits={str(failure): str(state) for failure, state in service.gate.circuits().items()},
     )

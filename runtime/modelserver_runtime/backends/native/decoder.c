@@ -24,7 +24,7 @@
 
 typedef uint16_t bf16;
 
-enum { PANEL = 32, LANES = 16, BLOCK = 64, MOST_ROWS = 12, CHUNK = 32, WIDEST_HEAD = 256 };
+enum { PANEL = 32, LANES = 16, BLOCK = 64, MOST_ROWS = 12, CHUNK = 64, WIDEST_HEAD = 256 };
 
 /* ---------------------------------------------------------------- what Python hands over */
 
@@ -268,55 +268,86 @@ static void remember(const model *m, bf16 *block, int at, const float *key, cons
     }
 }
 
-#define SCORES(R)                                                                                \
-    static void scores_##R(const bf16 *q, long stride, const bf16 *keys, int pairs, float *to,   \
-                           long to_stride) {                                                     \
-        __m512 sum[R];                                                                           \
-        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) sum[r] = _mm512_setzero_ps();       \
-        for (int p = 0; p < pairs; p++) {                                                        \
-            __m512bh key = (__m512bh)_mm512_loadu_si512(keys + 2 * LANES * p);                   \
-            _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                 \
-                sum[r] = _mm512_dpbf16_ps(sum[r], key, PAIR(q + r * stride + 2 * p));            \
+/* Products of R rows with P panels of keys. Values lie behind the keys, as far behind as these are
+ * long, and are asked of memory meanwhile. */
+#define SCORE(R, P)                                                                              \
+    static inline void score_##R##_##P(const bf16 *q, const bf16 *keys, int head, float *to,     \
+                                       long stride) {                                            \
+        __m512 sum[R][P];                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            _Pragma("GCC unroll 4") for (int i = 0; i < P; i++)                                  \
+                sum[r][i] = _mm512_setzero_ps();                                                 \
+        for (int d = 0; d < head; d += 2) {                                                      \
+            __m512bh key[P];                                                                     \
+            _Pragma("GCC unroll 4") for (int i = 0; i < P; i++) {                                \
+                const bf16 *line = keys + i * LANES * head + LANES * d;                          \
+                key[i] = (__m512bh)_mm512_loadu_si512(line);                                     \
+                _mm_prefetch((const char *)(line + BLOCK * head), _MM_HINT_T1);                  \
+            }                                                                                    \
+            _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                               \
+                __m512bh x = PAIR(q + r * head + d);                                             \
+                _Pragma("GCC unroll 4") for (int i = 0; i < P; i++)                              \
+                    sum[r][i] = _mm512_dpbf16_ps(sum[r][i], key[i], x);                          \
+            }                                                                                    \
         }                                                                                        \
         _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
-            _mm512_storeu_ps(to + r * to_stride, sum[r]);                                        \
+            _Pragma("GCC unroll 4") for (int i = 0; i < P; i++)                                  \
+                _mm512_storeu_ps(to + r * stride + i * LANES, sum[r][i]);                        \
     }
-SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(5) SCORES(6) SCORES(7) SCORES(8) SCORES(9)
-SCORES(10) SCORES(11) SCORES(12)
-typedef void scoring(const bf16 *, long, const bf16 *, int, float *, long);
+/* Few rows are many short sums that wait for each other: so P panels at once while there are. */
+#define SCORES(R, P)                                                                             \
+    SCORE(R, P)                                                                                  \
+    static void scores_##R(const bf16 *q, const bf16 *keys, int head, int panels, float *to,     \
+                           long stride) {                                                        \
+        int at = 0;                                                                              \
+        for (; at + P <= panels; at += P)                                                        \
+            score_##R##_##P(q, keys + at * LANES * head, head, to + at * LANES, stride);         \
+        for (; at < panels; at++)                                                                \
+            score_##R##_1(q, keys + at * LANES * head, head, to + at * LANES, stride);           \
+    }
+SCORE(1, 1) SCORE(2, 1) SCORE(3, 1) SCORE(4, 1) SCORE(5, 1) SCORE(6, 1)
+SCORES(1, 4) SCORES(2, 4) SCORES(3, 4) SCORES(4, 2) SCORES(5, 2) SCORES(6, 2) SCORES(7, 1)
+SCORES(8, 1) SCORES(9, 1) SCORES(10, 1) SCORES(11, 1) SCORES(12, 1)
+typedef void scoring(const bf16 *, const bf16 *, int, int, float *, long);
 static scoring *const SCORINGS[] = {0, scores_1, scores_2, scores_3, scores_4, scores_5, scores_6,
                                     scores_7, scores_8, scores_9, scores_10, scores_11, scores_12};
 
-#define MIX(R)                                                                                   \
-    static void mix_##R(const model *m, const int32_t *table, int layer, int head, int column,   \
-                        const bf16 *weights, long stride, int tokens, float (*out)[CHUNK]) {     \
-        __m512 sum[R][2];                                                                        \
+/* weighted sums of C times 16 columns of the values of R rows */
+#define MIX(R, C)                                                                                \
+    static void mix_##R##_##C(const model *m, const int32_t *table, int layer, int head,         \
+                              int column, const bf16 *weights, long stride, int tokens,          \
+                              float (*out)[CHUNK]) {                                             \
+        __m512 sum[R][C];                                                                        \
         _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
-            sum[r][0] = sum[r][1] = _mm512_setzero_ps();                                         \
+            _Pragma("GCC unroll 4") for (int i = 0; i < C; i++)                                  \
+                sum[r][i] = _mm512_setzero_ps();                                                 \
         for (int begin = 0; begin < tokens; begin += BLOCK) {                                    \
             const bf16 *values = keys_of(m, table[begin / BLOCK], layer, head)                   \
                                  + (long)BLOCK * m->head + 2 * column;                           \
             int left = tokens - begin < BLOCK ? tokens - begin : BLOCK;                          \
             for (int p = 0; p < (left + 1) / 2; p++, values += 2 * m->head) {                    \
-                __m512bh first = (__m512bh)_mm512_loadu_si512(values);                           \
-                __m512bh second = (__m512bh)_mm512_loadu_si512(values + PANEL);                  \
+                __m512bh value[C];                                                               \
+                _Pragma("GCC unroll 4") for (int i = 0; i < C; i++)                              \
+                    value[i] = (__m512bh)_mm512_loadu_si512(values + 2 * LANES * i);             \
                 _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                           \
                     __m512bh x = PAIR(weights + r * stride + begin + 2 * p);                     \
-                    sum[r][0] = _mm512_dpbf16_ps(sum[r][0], first, x);                           \
-                    sum[r][1] = _mm512_dpbf16_ps(sum[r][1], second, x);                          \
+                    _Pragma("GCC unroll 4") for (int i = 0; i < C; i++)                          \
+                        sum[r][i] = _mm512_dpbf16_ps(sum[r][i], value[i], x);                    \
                 }                                                                                \
             }                                                                                    \
         }                                                                                        \
-        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++) {                                   \
-            _mm512_storeu_ps(out[r], sum[r][0]);                                                 \
-            _mm512_storeu_ps(out[r] + LANES, sum[r][1]);                                         \
-        }                                                                                        \
+        _Pragma("GCC unroll 16") for (int r = 0; r < R; r++)                                     \
+            _Pragma("GCC unroll 4") for (int i = 0; i < C; i++)                                  \
+                _mm512_storeu_ps(out[r] + LANES * i, sum[r][i]);                                 \
     }
-MIX(1) MIX(2) MIX(3) MIX(4) MIX(5) MIX(6) MIX(7) MIX(8) MIX(9) MIX(10) MIX(11) MIX(12)
+MIX(1, 2) MIX(2, 2) MIX(3, 2) MIX(4, 2) MIX(5, 2) MIX(6, 2) MIX(7, 2) MIX(8, 2) MIX(9, 2)
+MIX(10, 2) MIX(11, 2) MIX(12, 2) MIX(1, 4) MIX(2, 4) MIX(3, 4) MIX(4, 4) MIX(5, 4) MIX(6, 4)
 typedef void mixing(const model *, const int32_t *, int, int, int, const bf16 *, long, int,
                     float (*)[CHUNK]);
-static mixing *const MIXINGS[] = {0, mix_1, mix_2, mix_3, mix_4, mix_5, mix_6,
-                                  mix_7, mix_8, mix_9, mix_10, mix_11, mix_12};
+static mixing *const MIXINGS[] = {0, mix_1_2, mix_2_2, mix_3_2, mix_4_2, mix_5_2, mix_6_2,
+                                  mix_7_2, mix_8_2, mix_9_2, mix_10_2, mix_11_2, mix_12_2};
+static mixing *const WIDE_MIXINGS[] = {0, mix_1_4, mix_2_4, mix_3_4, mix_4_4, mix_5_4, mix_6_4};
+enum { MOST_WIDE_ROWS = 6 }; /* more sums than 24 do not fit the registers */
 
 /* scores -> weights that are not yet divided by their sum, which is returned */
 static float softmax(float *scores, bf16 *weights, int tokens, int padded, float scale) {
@@ -352,24 +383,27 @@ static void attend(team *t, int thread, int layer, int begin, int end, int head)
         memcpy(queries + (row - begin) * repeats * m->head,
                t->queries + row * width + (long)head * repeats * m->head,
                repeats * m->head * sizeof(bf16));
-    for (int at = 0; at < tokens; at += LANES) {
-        const bf16 *keys = keys_of(m, table[at / BLOCK], layer, head)
-                           + (long)(at % BLOCK / LANES) * LANES * m->head;
-        SCORINGS[count](queries, m->head, keys, m->head / 2, scores + at, padded);
+    for (int at = 0; at < tokens; at += BLOCK) {
+        int left = tokens - at < BLOCK ? tokens - at : BLOCK;
+        SCORINGS[count](queries, keys_of(m, table[at / BLOCK], layer, head), m->head,
+                        (left + LANES - 1) / LANES, scores + at, padded);
     }
     for (int i = 0; i < count; i++) {
         int seen = b->position[begin + i / repeats] + 1;
         sums[i] = softmax(scores + (long)i * padded, weights + (long)i * padded, seen, padded, m->scale);
     }
-    for (int column = 0; column < m->head; column += CHUNK) {
+    for (int column = 0, columns; column < m->head; column += columns) {
         float mixed[MOST_ROWS][CHUNK];
-        MIXINGS[count](m, table, layer, head, column, weights, padded, tokens, mixed);
+        int is_wide = count <= MOST_WIDE_ROWS && m->head - column >= CHUNK;
+        columns = is_wide ? CHUNK : PANEL;
+        (is_wide ? WIDE_MIXINGS : MIXINGS)[count](m, table, layer, head, column, weights, padded,
+                                                  tokens, mixed);
         for (int i = 0; i < count; i++) {
             __m512 factor = _mm512_set1_ps(1.0f / sums[i]);
             bf16 *to = t->inner + (begin + i / repeats) * width
                        + (long)(head * repeats + i % repeats) * m->head + column;
-            store_narrowed(to, _mm512_mul_ps(_mm512_loadu_ps(mixed[i]), factor));
-            store_narrowed(to + LANES, _mm512_mul_ps(_mm512_loadu_ps(mixed[i] + LANES), factor));
+            for (int at = 0; at < columns; at += LANES)
+                store_narrowed(to + at, _mm512_mul_ps(_mm512_loadu_ps(mixed[i] + at), factor));
         }
     }
 }

@@ -49,6 +49,14 @@ class LoadProgress(Answer):
     message: str
 
 
+class TokenCostReport(Answer):
+    """Of a token: bytes of weights that a step reads for all of its tokens together; operations."""
+
+    weight_bytes: int
+    operations: int
+    head_operations: int
+
+
 class LoadedReport(Answer):
     """What is known once the model is in memory; `circuits` are their states by failure.
 
@@ -65,6 +73,7 @@ class LoadedReport(Answer):
     engine_reason: str
     memory_bytes: int
     max_model_length: int | None
+    token_cost: TokenCostReport | None
     circuits: dict[str, str]
 
 
