@@ -110,9 +110,8 @@ def _vllm(name: str, **own: str) -> Start:
             "VLLM_NO_USAGE_STATS": "1",
             **own,
         }
-        # Its threads are Intel's, which wait as vLLM decides.
-        kept = {k: v for k, v in environment.items() if k != "OMP_WAIT_POLICY"}
-        async with _served(name, command, {**kept, **settings}, more={"ignore_eos": True}) as it:
+        given = {**_own_waiting(environment), **settings}
+        async with _served(name, command, given, more={"ignore_eos": True}) as it:
             yield it
 
     return start
@@ -124,8 +123,14 @@ async def _llama_cpp(folder: Path, environment: Mapping[str, str]) -> AsyncItera
     file = await asyncio.to_thread(gguf_file, folder, print)
     command = [str(program), "--model", str(file), "--jinja"]
     command += ["--parallel", str(_SLOTS), "--ctx-size", str(_SLOTS * _SLOT_TOKENS)]
-    async with _served(LLAMA_CPP, command, environment, more={"ignore_eos": True}) as it:
+    given = _own_waiting(environment)
+    async with _served(LLAMA_CPP, command, given, more={"ignore_eos": True}) as it:
         yield it
+
+
+def _own_waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of engines that decide themselves how their threads wait."""
+    return {name: value for name, value in environment.items() if name != "OMP_WAIT_POLICY"}
 
 
 @contextlib.asynccontextmanager

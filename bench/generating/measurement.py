@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean, quantiles
+from statistics import quantiles
 from typing import Any
 
 from bench.generating.workload import Question
@@ -134,11 +134,6 @@ def undisturbed(measured: Iterable[Measured]) -> list[Measured]:
     return [
         it for it in given if not it.is_disturbed or (it.model, it.engine, it.load) not in quiet
     ]
-
-
-def average_context(questions: Iterable[Question]) -> float:
-    """Tokens that a new one looks back at, on average over all answers."""
-    return mean(it.prompt_tokens + it.output_tokens / 2 for it in questions)
 
 
 def _gaps(answer: Answer) -> list[float]:
