@@ -39,7 +39,13 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
     reason = native_objection(model, options)
     if reason:
         log.info("%s is computed by transformers: %s", options.name, reason)
-    elif native := load_native(model, tokenizer, limits=limits, defaults=defaults):
+    elif native := load_native(
+        model,
+        tokenizer,
+        limits=limits,
+        defaults=defaults,
+        most_guessed=options.speculative_tokens,
+    ):
         return model, native
     else:  # its weights are gone
         reason = "the native engine computes something else than transformers"
