@@ -57,6 +57,9 @@ typedef struct {
     const float *words, *positions; /* rows of `hidden` */
     const float *kind;              /* what every row gets: that of the first segment; or NULL */
     norm embedded;
+    const float *nearness; /* [heads][2 * reach + 1 + 16]: added to scores, by key - query + reach;
+                              or NULL */
+    int64_t reach;
 } model;
 
 typedef struct {
@@ -328,7 +331,16 @@ static mixing *const MIXINGS[] = {0, mix_1, mix_2, mix_3, mix_4, mix_5, mix_6,
                                   mix_7, mix_8, mix_9, mix_10, mix_11, mix_12};
 
 /* scores -> weights that are not yet divided by their sum; returns one by that sum */
-static float softmax(float *scores, bf16 *weights, int tokens, int padded, float scale) {
+static float softmax(float *scores, bf16 *weights, int tokens, int padded, float scale,
+                     const float *nearness) {
+    if (nearness) {
+        __m512 factor = _mm512_set1_ps(scale);
+        for (int i = 0; i < padded; i += LANES) {
+            __m512 x = _mm512_loadu_ps(scores + i);
+            _mm512_storeu_ps(scores + i, _mm512_fmadd_ps(x, factor, _mm512_loadu_ps(nearness + i)));
+        }
+        scale = 1.0f;
+    }
     for (int i = tokens; i < padded; i++) scores[i] = -INFINITY;
     __m512 most = _mm512_set1_ps(-INFINITY);
     for (int i = 0; i < padded; i += LANES) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + i));
@@ -352,6 +364,8 @@ static void attend(team *t, int thread, int begin, int end, int head) {
     const bf16 *queries = t->qkv + begin * stride + (long)head * m->head;
     bf16 *keys = t->keys[thread], *values = t->values[thread], *weights = t->weights[thread];
     float *scores = t->scores[thread], factors[MOST_ROWS];
+    const float *near = !m->nearness ? NULL
+                        : m->nearness + head * (2 * m->reach + 1 + LANES) + m->reach;
     lay_keys(queries + m->hidden, stride, tokens, m->head, keys);
     lay_values(queries + 2L * m->hidden, stride, tokens, m->head, values);
     for (int row = 0, count; row < tokens; row += count) {
@@ -361,7 +375,7 @@ static void attend(team *t, int thread, int begin, int end, int head) {
                             scores + at, padded);
         for (int r = 0; r < count; r++)
             factors[r] = softmax(scores + (long)r * padded, weights + (long)r * padded, tokens,
-                                 padded, m->scale);
+                                 padded, m->scale, near ? near - row - r : NULL);
         bf16 *to = t->narrow + (long)(begin + row) * m->hidden + (long)head * m->head;
         for (int column = 0; column < m->head; column += PANEL)
             MIXINGS[count](values + 2 * column, m->head, weights, padded, ceiling(tokens, 2),
