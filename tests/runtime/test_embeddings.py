@@ -133,6 +133,18 @@ def test_a_dense_layer_is_applied(tmp_path):
     assert vector["embedding"] == pytest.approx(expected.numpy(), abs=1e-5)
 
 
+def test_the_models_default_prompt_goes_before_texts_and_not_before_tokens(tmp_path):
+    path = tiny_models.sentence_transformer(tmp_path / "model")
+    prompts = {"prompts": {"query": "question "}, "default_prompt_name": "query"}
+    (path / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    tokens = AutoTokenizer.from_pretrained(path)("question the fox")["input_ids"]
+    with running_server(settings_for(path)) as server:
+        by_text = server.post("/v1/embeddings", model="tiny", input="the fox").json()
+        by_tokens = server.post("/v1/embeddings", model="tiny", input=tokens).json()
+    assert by_text["data"] == by_tokens["data"]
+    assert by_text["usage"]["prompt_tokens"] == len(tokens)
+
+
 def test_a_nested_model_gives_shorter_vectors(tmp_path):
     path = tiny_models.sentence_transformer(tmp_path / "model")
     config = json.loads((path / "config.json").read_text())

@@ -93,6 +93,33 @@ def test_a_dense_layer_comes_behind_what_was_joined(tmp_path):
     assert pooling.dimensions(2) == 2
 
 
+PROMPTS = {"query": "search: ", "passage": "text: "}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ({"prompts": PROMPTS, "default_prompt_name": "query"}, "search: "),
+        ({"prompts": PROMPTS, "default_prompt_name": None}, ""),
+        ({"prompts": PROMPTS}, ""),
+        ({}, ""),
+    ],
+)
+def test_only_the_default_prompt_goes_before_texts(tmp_path, prompts, expected):
+    folder = folder_with(tmp_path, {"pooling_mode": "mean"})
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    assert read_pooling(folder).prompt == expected
+
+
+def test_a_prompt_whose_tokens_are_not_pooled_is_refused(tmp_path):
+    folder = folder_with(tmp_path, {"pooling_mode": "mean", "include_prompt": False})
+    assert read_pooling(folder).prompt == ""
+    prompts = {"prompts": PROMPTS, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    with pytest.raises(UnsupportedModel, match="prompt"):
+        read_pooling(folder)
+
+
 @pytest.mark.parametrize(
     ("config", "more", "named"),
     [({"pooling_mode": "attention"}, (), "attention"), ({}, ("LSTM",), "LSTM")],

@@ -64,6 +64,7 @@ class Embedder:
         self.tokenizer = tokenizer
         self.limits = limits
         self.computation = computation
+        self.prompt = pooling.prompt
 
     def warm_up(self) -> None:
         self.run([EmbeddingItem(token_ids=tuple(range(_WARM_UP_TOKENS)))])

@@ -68,11 +68,15 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """From tokens to one vector; `dense` layers come behind the `reductions`, which are joined."""
+    """From tokens to one vector; `dense` layers come behind the `reductions`, which are joined.
+
+    `prompt` goes before every text, as the model's authors want it where nobody says otherwise.
+    """
 
     reductions: Sequence[Reduction] = (_mean,)
     dense: tuple[nn.Module, ...] = ()
     max_length: int | None = None
+    prompt: str = ""
 
     def dimensions(self, hidden: int) -> int:
         for module in reversed(self.dense):
@@ -110,7 +114,12 @@ def read_pooling(directory: Path) -> Pooling:
                     f"The model has a module {kind}, which is not served",
                     hint="Served are Transformer, Pooling, Dense and Normalize.",
                 )
-    return Pooling(reductions=reductions, dense=tuple(dense), max_length=_max_length(directory))
+    return Pooling(
+        reductions=reductions,
+        dense=tuple(dense),
+        max_length=_max_length(directory),
+        prompt=_prompt(directory),
+    )
 
 
 def _reductions(folder: Path) -> Sequence[Reduction]:
@@ -122,6 +131,12 @@ def _reductions(folder: Path) -> Sequence[Reduction]:
         raise UnsupportedModel(
             f"The model pools by {' and '.join(unknown)}, which is not served",
             hint=f"Served are {', '.join(_REDUCTIONS)}, also several of them.",
+        )
+    if config.get("include_prompt") is False and _prompt(folder.parent):
+        raise UnsupportedModel(
+            "The model does not pool the tokens of its prompt, which is not served",
+            hint="Remove default_prompt_name from config_sentence_transformers.json, and let "
+            "clients send texts as the model was trained to read them.",
         )
     return [reduction for name, reduction in _REDUCTIONS.items() if name in names]
 
@@ -140,6 +155,13 @@ def _dense(folder: Path) -> nn.Module:
     linear = nn.Linear(config["in_features"], config["out_features"], bias="linear.bias" in weights)
     linear.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
     return nn.Sequential(linear, _ACTIVATIONS[name]()).eval()
+
+
+def _prompt(directory: Path) -> str:
+    path = directory / "config_sentence_transformers.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    name = config.get("default_prompt_name")
+    return str((config.get("prompts") or {}).get(name) or "") if name else ""
 
 
 def _max_length(directory: Path) -> int | None:

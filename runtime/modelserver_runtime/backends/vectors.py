@@ -37,11 +37,14 @@ class SentenceSimilarity:
         return [self._scores(item.inputs) for item in items]
 
     def _scores(self, inputs: dict[str, Any]) -> list[float]:
+        prompt = self._embedder.prompt
         sentences = [
-            encode(self._embedder, sentence, f"inputs.sentences.{index}")
+            encode(self._embedder, prompt + sentence, f"inputs.sentences.{index}")
             for index, sentence in enumerate(inputs["sentences"])
         ]
-        source = encode(self._embedder, inputs["source_sentence"], "inputs.source_sentence")
+        source = encode(
+            self._embedder, prompt + inputs["source_sentence"], "inputs.source_sentence"
+        )
         vectors = self._embedder.vectors([source, *sentences])
         scores: list[float] = (vectors[1:] @ vectors[0]).tolist()
         return scores

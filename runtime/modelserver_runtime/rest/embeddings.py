@@ -73,7 +73,7 @@ def items_of_texts(
 def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> EmbeddingItem:
     if not entry:
         raise InvalidRequest(f"{param} is empty; send at least one character", param=param)
-    token_ids = backend.tokenizer.encode(entry) if isinstance(entry, str) else tuple(entry)
+    token_ids = _token_ids(entry, backend)
     if not token_ids:
         raise InvalidRequest(f"{param} has no tokens; send a text with words", param=param)
     _require_known(token_ids, backend.limits.vocabulary_size, param)
@@ -85,6 +85,12 @@ def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> Embe
             param=param,
         )
     return EmbeddingItem(token_ids=token_ids)
+
+
+def _token_ids(entry: str | list[int], backend: EmbeddingBackend) -> tuple[int, ...]:
+    if isinstance(entry, str):
+        return backend.tokenizer.encode(backend.prompt + entry)
+    return tuple(entry)
 
 
 def _require_known(token_ids: Sequence[int], size: int | None, param: str) -> None:
