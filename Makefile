@@ -92,6 +92,6 @@ locks: .venv/.dev ## regenerate the hash-pinned requirements
 	requirements/compile
 
 bench: .venv/.dev ## every benchmark (long); results in bench/results
-	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.gateway && $(PY) -m bench.prefix_affinity && $(PY) -m bench.coldstart && $(PY) -m bench.zero && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
+	$(PY) -m bench.operator && $(PY) -m bench.runtime && $(PY) -m bench.engine && $(PY) -m bench.server && $(PY) -m bench.router && $(PY) -m bench.gateway && $(PY) -m bench.prefix_affinity && $(PY) -m bench.coldstart && $(PY) -m bench.zero && $(PY) -m bench.soak && $(PY) -m bench.rollout && $(PY) -m bench.rollout_traffic && $(PY) -m bench.report
 
 .PHONY: help init demo demo-down test check fmt fmt-check lint arch type unit slow api rollouts gitops dataplane scaling zero e2e fuzz crds reference images locks bench
