@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.fronting.folders import MINILM, Ability, Kind
+from bench.results_file import REPOSITORY
 from bench.serving.model_folder import SEED, cache_folder, is_complete
 
 LLAMA = "llama"
@@ -18,6 +19,7 @@ MADE = (LLAMA, GPT2, MIXTRAL)
 # The encoder that `bench.server` serves, too.
 ENCODER = Kind(ability=Ability.EMBEDDINGS, size=MINILM)
 
+_TRAINING = REPOSITORY / "examples" / "train_quickstart_model.py"
 _NAMES = {
     LLAMA: f"llama-30x576-varied-{SEED}",
     GPT2: f"gpt2-12x768-varied-{SEED}",
@@ -42,11 +44,13 @@ async def make_missing(model: str) -> Path:
     """In a process of its own, whose memory ends with it."""
     folder = folder_of(model)
     if model in MADE and not is_complete(folder):
-        await _python("bench.generating.models", model, str(folder))
+        await _python("-m", "bench.generating.models", model, str(folder))
+    if model == QUICKSTART and not (folder / "config.json").exists():
+        await _python(str(_TRAINING), "--output", str(folder))
     return folder
 
 
-async def _python(module: str, *arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments)
+async def _python(*arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     if await process.wait():
-        raise RuntimeError(f"{module} {' '.join(arguments)} ended with {process.returncode}")
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")

@@ -64,8 +64,8 @@ class Measured:
         return sum(question.prompt_tokens for question, answer in both if not answer.failure)
 
     def numbers(self, objective: Objective) -> dict[str, float]:
-        """Empty if no request succeeded; without a stream nothing is known between tokens."""
-        if not self.good:
+        """Empty if nothing was answered; without a stream nothing is known between tokens."""
+        if not self.output_tokens:
             return {}
         seconds, tokens = self.usage.seconds, self.output_tokens
         first = [1000 * answer.first_token_seconds for answer in self.good]

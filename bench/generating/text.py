@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from bench.generating.asking import ask
 from bench.generating.engines import Choice
@@ -25,6 +26,13 @@ from bench.serving.model_folder import SEED
 from bench.serving.processes import cpu_seconds, pause, peak_memory_megabytes, resume
 
 type Say = Callable[[str], None]
+
+
+class Ask(Protocol):
+    """Makes so many questions."""
+
+    def __call__(self, count: int, *, seed: int, lengths: Lengths) -> list[Question]: ...
+
 
 _JUDGED = 8  # answers of each engine; reading one back takes about half a second
 _IDLE_SECONDS = 2.0
@@ -50,6 +58,7 @@ class Plan:
     limit_seconds: float = 300.0
     patience: float = 20.0
     until: Callable[[], float] = field(default=lambda: float("inf"))
+    asked: Ask = questions
 
     @property
     def loads(self) -> list[str]:
@@ -68,7 +77,7 @@ class Plan:
         if not at_a_time:
             return arriving(self.arrivals, rate=self.rate, seed=seed, lengths=self.lengths)
         count = max(self.least_requests, self.requests * at_a_time)
-        return questions(count, seed=seed, lengths=self.lengths)
+        return self.asked(count, seed=seed, lengths=self.lengths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +134,7 @@ class Contest:
         self.say(f"{self.model}, {name}: ready after {engine.start_seconds:.1f} s, warming up")
         lengths = Lengths(prompt=self.plan.lengths.prompt, output=_WARM_UP.output)
         for at_a_time in {1, choice.most_at_a_time}:
-            asked = questions(at_a_time, seed=SEED + at_a_time, lengths=lengths)
+            asked = self.plan.asked(at_a_time, seed=SEED + at_a_time, lengths=lengths)
             await self._answers(name, engine, asked, at_a_time)
         return engine
 
@@ -153,7 +162,7 @@ class Contest:
 
     async def _judge(self, running: Mapping[str, Server]) -> dict[str, Judgement]:
         self.say(f"{self.model}: judging answers")
-        asked = questions(_JUDGED, seed=SEED, lengths=self.plan.lengths)
+        asked = self.plan.asked(_JUDGED, seed=SEED, lengths=self.plan.lengths)
         answers = {}
         for name, engine in running.items():
             with _awake(engine):

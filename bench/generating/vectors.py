@@ -8,10 +8,12 @@ timed.
 import asyncio
 import base64
 import contextlib
+import json
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
@@ -36,6 +38,7 @@ MOST_DIFFERENT = 1e-3  # of a component, the vectors being of length one
 _REQUESTS = 512
 _COMPARED = 64
 _START_SECONDS = 300.0
+_TOKENIZER = "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,8 @@ async def _ours() -> AsyncIterator[Embedder]:
 async def _infinity(name: str, given: Mapping[str, str], *flags: str) -> AsyncIterator[Embedder]:
     installed = await asyncio.to_thread(environment, "infinity")
     port = free_port()
-    command = [str(installed / "bin" / "infinity_emb"), "v2", "--model-id", str(ENCODER.folder)]
+    folder = readable_by_transformers_4(ENCODER.folder)
+    command = [str(installed / "bin" / "infinity_emb"), "v2", "--model-id", str(folder)]
     command += ["--served-model-name", ENCODER.name, "--engine", "torch", "--device", "cpu"]
     command += ["--host", "127.0.0.1", "--port", str(port), *flags]
     endpoint = Endpoint(url=f"http://127.0.0.1:{port}", model=ENCODER.name)
@@ -140,6 +144,21 @@ async def _infinity(name: str, given: Mapping[str, str], *flags: str) -> AsyncIt
             start_seconds=it.start_seconds,
             path="/embeddings",
         )
+
+
+def readable_by_transformers_4(folder: Path) -> Path:
+    """The same files beside it, but for what the tokenizer's configuration says differently now."""
+    older = folder.with_name(f"{folder.name}-transformers-4")
+    older.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        copy = older / file.name
+        if file.name == _TOKENIZER:
+            given = json.loads(file.read_text())
+            del given["extra_special_tokens"]  # of a chat, in another form
+            copy.write_text(json.dumps({**given, "tokenizer_class": "PreTrainedTokenizerFast"}))
+        elif not copy.exists():
+            copy.symlink_to(file)
+    return older
 
 
 def texts(count: int, *, seed: int) -> list[str]:

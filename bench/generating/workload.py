@@ -1,9 +1,9 @@
 """What is asked: texts of mixed lengths, the same for every engine; pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from bench.generating.vocabulary import Vocabulary
 from bench.serving import words
 
 PROMPT_TOKENS = (16, 512)
@@ -34,6 +34,18 @@ def questions(count: int, *, seed: int, lengths: Lengths) -> list[Question]:
     return [_question(chance, lengths, at_seconds=0.0) for _ in range(count)]
 
 
+def sums(count: int, *, seed: int, lengths: Lengths, vocabulary: Vocabulary) -> list[Question]:
+    """What the quickstart's model has learnt to answer; lengths of prompts are what they are."""
+    chance = Random(seed)
+    found = []
+    for _ in range(count):
+        message = f"What is {chance.randint(0, 10)} plus {chance.randint(0, 10)}?"
+        prompt = len(vocabulary.prompt(message))
+        output = chance.randint(*lengths.output)
+        found.append(Question(message=message, prompt_tokens=prompt, output_tokens=output))
+    return found
+
+
 def arriving(count: int, *, rate: float, seed: int, lengths: Lengths) -> list[Question]:
     """As a Poisson process of `rate` requests a second brings them, the first one at once."""
     chance = Random(seed)
@@ -58,8 +70,3 @@ def text(chance: Random, tokens: int) -> str:
     """Random words, one token each."""
     vocabulary = words.vocabulary()[len(words.SPECIAL_TOKENS) :]
     return " ".join(chance.choices(vocabulary, k=tokens))
-
-
-def total_tokens(asked: Sequence[Question]) -> tuple[int, int]:
-    """Of the prompts, and of the answers."""
-    return sum(it.prompt_tokens for it in asked), sum(it.output_tokens for it in asked)
