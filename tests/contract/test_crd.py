@@ -191,6 +191,7 @@ def test_defaults_are_those_of_the_types():
         "spec.runtime.batching.maxBatchSize": 32,
         "spec.runtime.batching.maxBatchTokens": 2048,
         "spec.runtime.batching.maxWaitMilliseconds": 10,
+        "spec.runtime.batching.speculativeTokens": 8,
         "spec.runtime.queue.maxSize": 100,
         "spec.runtime.queue.timeoutSeconds": 30,
         "spec.runtime.queue.scope": "Model",

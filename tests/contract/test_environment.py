@@ -39,7 +39,12 @@ SPEC = {
         "dtype": "Float16",
         "maxModelLength": 5,
         "drainSeconds": 0,
-        "batching": {"maxBatchSize": 3, "maxBatchTokens": 300, "maxWaitMilliseconds": 33},
+        "batching": {
+            "maxBatchSize": 3,
+            "maxBatchTokens": 300,
+            "maxWaitMilliseconds": 33,
+            "speculativeTokens": 2,
+        },
         "queue": {"maxSize": 4, "timeoutSeconds": 44, "scope": "Server"},
         "responseCache": {"ttlSeconds": 55, "maxEntries": 555},
         "circuitBreaker": {"failureThreshold": 6, "openSeconds": 66},
@@ -129,6 +134,7 @@ def test_what_a_request_meets_on_its_way_arrives(read):
     settings = read("server")
     assert (settings.max_batch_size, settings.max_running_sequences) == (3, 3)
     assert (settings.max_batch_tokens, settings.batch_max_wait_milliseconds) == (300, 33)
+    assert settings.speculative_tokens == 2
     assert (settings.max_waiting, settings.queue_timeout_seconds) == (4, 44)
     assert settings.queue_scope == "Server"
     assert (settings.cache_ttl_seconds, settings.cache_max_entries) == (55, 555)
@@ -190,6 +196,7 @@ def test_an_extra_model_is_fetched_to_where_the_server_looks_for_it(read):
         (Batching().max_batch_size, "max_running_sequences"),
         (Batching().max_batch_tokens, "max_batch_tokens"),
         (Batching().max_wait_milliseconds, "batch_max_wait_milliseconds"),
+        (Batching().speculative_tokens, "speculative_tokens"),
         (Queue().max_size, "max_waiting"),
         (Queue().timeout_seconds, "queue_timeout_seconds"),
         (Queue().scope, "queue_scope"),

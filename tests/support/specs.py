@@ -92,6 +92,7 @@ RUNTIMES = optional(
         maxBatchSize=st.sampled_from([0, 1, 32, 33]),
         maxBatchTokens=st.sampled_from([15, 16, 1_000_000, 1_000_001]),
         maxWaitMilliseconds=st.sampled_from([-1, 0, 100, 101]),
+        speculativeTokens=st.sampled_from([-1, 0, 15, 16]),
     ),
     queue=optional(
         maxSize=st.sampled_from([-1, 0, 100_000, 100_001]),

@@ -26,6 +26,9 @@ class Batching(ApiModel):
     max_wait_milliseconds: Annotated[int, Field(ge=0, le=100)] = 10
     """How long an input waits for others to be computed with, at most. It waits less when none
     are likely to come."""
+    speculative_tokens: Annotated[int, Field(ge=0, le=15)] = 8
+    """How many tokens of an answer are guessed and computed with its next one, at most, while few
+    answers are generated. It makes no answer another one. 0 turns it off."""
 
 
 class ResponseCache(ApiModel):

@@ -50,6 +50,7 @@ def _batching(batching: Batching | None) -> dict[str, int]:
         "MODELSERVER_MAX_RUNNING_SEQUENCES": batching.max_batch_size,
         "MODELSERVER_MAX_BATCH_TOKENS": batching.max_batch_tokens,
         "MODELSERVER_BATCH_MAX_WAIT_MILLISECONDS": batching.max_wait_milliseconds,
+        "MODELSERVER_SPECULATIVE_TOKENS": batching.speculative_tokens,
     }
 
 
