@@ -256,3 +256,21 @@ def test_all_blocks_come_back(backend):
     before = backend._pool.available
     answers(backend, [spec(GREEDY, prediction=tuple(range(5, 80)))], guess=True)
     assert backend._pool.available == before
+
+
+def test_an_answer_that_is_interrupted_goes_on_as_if_nothing_had_been(backend):
+    plain = answers(backend, [spec(GREEDY)], guess=False)[1]
+    prediction = tuple((each.token_id + (at == 7)) % 300 for at, each in enumerate(plain))
+    backend.speculator = Eager()
+    backend.add(spec(GREEDY, prediction=prediction))
+    outputs: list[TokenOutput] = []
+    tokens = len(PROMPT)
+    while len(outputs) < len(plain):
+        outputs.extend(backend.step([Work(sequence_id=1, tokens=tokens)]))
+        tokens = 1
+        if len(outputs) in range(6, 20):
+            backend.memory.release(1)
+            tokens = len(PROMPT) + len(outputs)
+    backend.free(1)
+    assert told(outputs) == told(plain)
+    assert min(guessed(outputs)) > 0
