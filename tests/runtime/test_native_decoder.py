@@ -15,7 +15,7 @@ from modelserver_runtime.backends.detection import identify
 from modelserver_runtime.backends.loading import LoadOptions
 from modelserver_runtime.backends.native.blocks import BLOCK_TOKENS
 from modelserver_runtime.backends.native.language_model import MOST_ROWS, NativeLanguageModel
-from modelserver_runtime.backends.native.weights import objection
+from modelserver_runtime.backends.native.weights import PackedModel, objection
 from modelserver_runtime.backends.registry import load_model
 from support import tiny_models
 from support.native_engine import needs_native_engine
@@ -224,6 +224,31 @@ def test_a_token_that_the_model_does_not_have_fails_alone(backend):
     assert by_id[2].failure is not None
     for sequence_id in by_id:
         backend.free(sequence_id)
+
+
+def test_no_sequence_is_taken_that_its_memory_could_not_hold(backend, tmp_path):
+    directory = made(tmp_path, transformers.LlamaForCausalLM)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory)
+    small = NativeLanguageModel(
+        PackedModel(model, most_positions=MOST_TOKENS),
+        backend.tokenizer,
+        limits=backend.limits,
+        defaults=backend.defaults,
+        threads=1,
+        blocks=2,
+    )
+    assert small.limits.max_model_length == 2 * BLOCK_TOKENS
+
+
+def test_blocks_that_are_kept_are_found_though_others_had_to_go(backend):
+    """Of a sequence that is gone the last blocks go first."""
+    prompt = prompt_of(4 * BLOCK_TOKENS + 1, seed=21)
+    answer(backend, prompt, salt="long ago")
+    taken = [backend._pool.take() for _ in range(backend._pool.available - 2)]
+    for block in taken:
+        backend._pool.release(block)
+    [first, *_] = answer(backend, prompt, salt="long ago")
+    assert first.cached_tokens == 2 * BLOCK_TOKENS
 
 
 def test_all_blocks_come_back(backend):
