@@ -25,6 +25,7 @@ from bench.generating.engines import choices
 from bench.generating.measurement import Objective
 from bench.generating.parts import PARTS, Outcome, Setting
 from bench.generating.text import Plan
+from bench.generating.vectors import INFINITY, INFINITY_BF16
 from bench.generating.versions import software
 from bench.generating.workload import Lengths
 from bench.results_file import Result
@@ -125,7 +126,7 @@ class _Benchmark:
             figures=figures,
             targets=targets,
             rounds=[one for outcome in outcomes for one in outcome.rounds],
-            peers=list(choices()),
+            peers=[*choices(), INFINITY, INFINITY_BF16],
             note=" ".join([*(one.remark for one in outcomes), self._arguments.note]).strip(),
         )
         self._say(f"wrote {result.write()}")

@@ -107,14 +107,10 @@ class Measured:
             "others_busy_cores": round(usage.others_busy_cores, 2),
             "busy_cores_before": usage.before.busy_cores,
             "failures": self.failures,
-            # Prompt tokens, answered tokens, seconds to the first and to the last.
+            # Prompt tokens, answered tokens, seconds to the first and to the last; a line for each.
             "requests": [
-                [
-                    question.prompt_tokens,
-                    len(answer.token_ids),
-                    round(answer.first_token_seconds, 4),
-                    round(answer.total_seconds, 4),
-                ]
+                f"{question.prompt_tokens} {len(answer.token_ids)} "
+                f"{answer.first_token_seconds:.4f} {answer.total_seconds:.4f}"
                 for question, answer in zip(self.questions, self.answers, strict=True)
             ],
         }

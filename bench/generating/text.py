@@ -1,7 +1,7 @@
 """Text from one model by several engines: started, warmed up, judged, and measured in rounds.
 
 All engines are in memory at the same time, and all but the one that is asked are stopped (SIGSTOP),
-so that none takes anything from another: some look for work even when there is none.
+so that none takes anything from another; how much each takes while it waits is measured before.
 """
 
 import asyncio

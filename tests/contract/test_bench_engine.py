@@ -200,6 +200,12 @@ def test_what_failed_is_counted_and_gives_neither_tokens_nor_prompts():
     assert figures.failures([one]) == {"failed_requests_ours": 1}
 
 
+def test_raw_data_hold_every_request():
+    one = measured("ours", answer(0.25, 0.5), answer(failure="503")).as_round(Objective())
+    assert one["requests"] == ["20 4 0.2500 0.5000", "20 4 0.0000 0.0000"]
+    assert one["failures"] == ["503"]
+
+
 def test_an_engine_that_answered_nothing_has_no_numbers():
     assert measured("ours", answer(failure="503")).numbers(Objective()) == {}
 
