@@ -101,6 +101,14 @@ def test_a_text_has_the_same_bits_alone_and_among_others(packed, threads):
         assert torch.equal(vectors, alone.vectors([text])[0])
 
 
+@pytest.mark.parametrize("text", [[5] * (LONGEST + 1), [5, -1], [5, 1_000_000]])
+def test_what_would_be_read_from_elsewhere_is_refused(packed, text):
+    encoder = Encoder(packed, threads=1, longest=LONGEST)
+    with pytest.raises(ValueError, match="A t"):
+        encoder.vectors([[5, 6], text])
+    assert len(encoder.vectors([[5, 6]])) == 1
+
+
 def test_answers_of_one_batch_are_not_touched_by_the_next(packed):
     encoder = Encoder(packed, threads=2, longest=LONGEST)
     first = encoder.vectors([text_of(20, seed=1)])[0]

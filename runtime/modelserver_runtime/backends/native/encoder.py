@@ -23,7 +23,8 @@ class Encoder:
     """Owns threads, beside the one that calls; not to be called by two at once.
 
     `close` ends the threads; so does it when nobody has the encoder any more.
-    Tokens must be of the model's vocabulary, and texts up to `longest`: nothing checks them.
+    Tokens must be of the model's vocabulary, and texts not longer than `longest`: the C code reads
+    what they point to.
     See `backends.embedder.TokenEncoder`.
     """
 
@@ -32,6 +33,8 @@ class Encoder:
     def __init__(self, model: PackedEncoder, *, threads: int, longest: int) -> None:
         self._first_position = model.first_position
         self._hidden = int(model.structure.hidden)
+        self._vocabulary = model.vocabulary
+        self._longest = longest
         self._most_rows = max(_MOST_ROWS, longest)
         self._library = encoder_library.load()
         self._team = self._library.encoder_start(
@@ -42,7 +45,15 @@ class Encoder:
 
     def vectors(self, texts: Sequence[TokenIds]) -> list[Tensor]:
         """Of each text its tokens' vectors: float32 of shape [tokens, dimensions]."""
+        self._require_readable(texts)
         return [rows for part in _calls(texts, self._most_rows) for rows in self._step(part)]
+
+    def _require_readable(self, texts: Sequence[TokenIds]) -> None:
+        if (longest := max(map(len, texts))) > self._longest:
+            raise ValueError(f"A text has {longest} tokens, and at most {self._longest} have room")
+        for text in texts:
+            if text and not 0 <= min(text) <= max(text) < self._vocabulary:
+                raise ValueError(f"A token of a text is not one of the model's {self._vocabulary}")
 
     def _step(self, texts: Sequence[TokenIds]) -> Sequence[Tensor]:
         lengths = [len(text) for text in texts]

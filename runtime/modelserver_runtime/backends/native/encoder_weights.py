@@ -119,6 +119,7 @@ class PackedEncoder:
         self._layout = _LAYOUTS[type(model).__name__]
         config: Any = model.config
         embeddings: Any = model.embeddings
+        self.vocabulary = len(embeddings.word_embeddings.weight)
         padding = embeddings.position_embeddings.padding_idx
         # Models of the RoBERTa kind count positions from their padding token's id on.
         self.first_position = 0 if padding is None else padding + 1
