@@ -12,7 +12,7 @@ _INTERRUPTED = 130
 
 def run_benchmark(
     work: Coroutine[Any, Any, int],
-    failure: type[Exception],
+    failure: type[Exception] | tuple[type[Exception], ...],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """The exit code; Ctrl-C and SIGTERM end everything that was started, and `failure` is said."""

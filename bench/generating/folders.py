@@ -19,9 +19,9 @@ MADE = (LLAMA, GPT2, MIXTRAL)
 ENCODER = Kind(ability=Ability.EMBEDDINGS, size=MINILM)
 
 _NAMES = {
-    LLAMA: f"llama-30x576-{SEED}",
-    GPT2: f"gpt2-12x768-{SEED}",
-    MIXTRAL: f"mixtral-8x256-{SEED}",
+    LLAMA: f"llama-30x576-varied-{SEED}",
+    GPT2: f"gpt2-12x768-varied-{SEED}",
+    MIXTRAL: f"mixtral-8x256-varied-{SEED}",
 }
 
 

@@ -7,6 +7,10 @@
 
 All have the tokenizer of `bench.serving.model`: one word is one token. Weights of the output layer
 for special tokens are zero, so that they are never the most likely ones: no answer ends early.
+
+Deep models of small random weights forget their prompt and say one word for ever, which flatters
+whoever guesses ahead, and says little about who is right. So embeddings are large beside what the
+layers add, and attention looks at few words: answers are as varied as text.
 """
 
 import argparse
@@ -23,6 +27,8 @@ from bench.serving.model import make_tokenizer
 from bench.serving.model_folder import SEED, is_complete, mark_complete
 
 MOST_TOKENS = 2048
+_EMBEDDINGS = 50.0  # times 0.02, the usual deviation of weights: one
+_ATTENTION = 3.0  # of queries and of keys: softmax over numbers that differ by two or so
 _END = words.vocabulary().index(words.END_OF_TEXT)
 _COMMON = {
     "vocab_size": words.VOCABULARY_SIZE,
@@ -51,6 +57,10 @@ def make(model: str) -> PreTrainedModel:
     torch.manual_seed(SEED)
     made = _MAKERS[model]()
     with torch.no_grad():
+        made.get_input_embeddings().weight *= _EMBEDDINGS
+        for name, weight in made.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                weight.mul_(_ATTENTION)
         made.get_output_embeddings().weight[: len(words.SPECIAL_TOKENS)] = 0
     made.generation_config = GenerationConfig(do_sample=False, eos_token_id=_END, pad_token_id=_END)
     return made.to(torch.bfloat16)

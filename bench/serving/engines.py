@@ -197,17 +197,28 @@ async def _server(
     ready: str,
     model: str,
 ) -> AsyncIterator[Server]:
+    endpoint = Endpoint(url=f"http://127.0.0.1:{port}", model=model)
+    async with server(name, command, environment, endpoint, ready=ready) as it:
+        yield it
+
+
+@contextlib.asynccontextmanager
+async def server(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    endpoint: Endpoint,
+    *,
+    ready: str,
+    limit_seconds: float = START_LIMIT_SECONDS,
+) -> AsyncIterator[Server]:
+    """A process that is ready when GET `ready` of its endpoint says 200."""
     log = log_of(name)
-    url = f"http://127.0.0.1:{port}"
     started = perf_counter()
     async with running(command, environment=environment, log=log) as process:
-        with _explained(log):
-            await asyncio.wait_for(_until_ready(process, url + ready), START_LIMIT_SECONDS)
-        yield Server(
-            pid=process.pid,
-            start_seconds=perf_counter() - started,
-            endpoint=Endpoint(url=url, model=model),
-        )
+        with _explained(log, limit_seconds):
+            await asyncio.wait_for(_until_ready(process, endpoint.url + ready), limit_seconds)
+        yield Server(pid=process.pid, start_seconds=perf_counter() - started, endpoint=endpoint)
 
 
 async def _until_ready(process: asyncio.subprocess.Process, url: str) -> None:
@@ -222,13 +233,13 @@ async def _until_ready(process: asyncio.subprocess.Process, url: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(log: Path) -> Iterator[None]:
+def _explained(log: Path, limit_seconds: float = START_LIMIT_SECONDS) -> Iterator[None]:
     """Adds the end of the engine's log to what went wrong at its start."""
     try:
         yield
     except (EngineFailed, TimeoutError) as error:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        reason = str(error) or f"It was not ready within {START_LIMIT_SECONDS:.0f} s."
+        reason = str(error) or f"It was not ready within {limit_seconds:.0f} s."
         raise EngineFailed(f"{reason} The end of {log}:\n{tail}") from error
 
 

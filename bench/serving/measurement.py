@@ -1,7 +1,8 @@
 """One engine at one concurrency: what is measured, and the numbers it becomes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
@@ -81,24 +82,44 @@ class Measurement(Subject):
         }
 
 
-async def measure(
-    engine: Engine, messages: Sequence[str], subject: Subject, load: Load, *, patience: float
-) -> Measurement:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a piece of work took; `others_busy_cores` is what neither engine nor client used."""
+
+    seconds: float
+    engine_cpu_seconds: float
+    client_cpu_seconds: float
+    others_busy_cores: float
+    before: Quietness
+
+
+async def used[T](
+    pid: int, work: Callable[[], Awaitable[T]], *, patience: float
+) -> tuple[T, Usage]:
     """Waits at most `patience` seconds for a quiet machine, then measures whatever it finds."""
     before = await quiet_moment(patience_seconds=patience)
-    machine, own, client = machine_cpu_seconds(), cpu_seconds(engine.pid), process_time()
+    machine, own, client = machine_cpu_seconds(), cpu_seconds(pid), process_time()
     started = perf_counter()
-    answers = await engine.answer(messages, load)
+    result = await work()
     seconds = perf_counter() - started
     client_cpu = process_time() - client
-    engine_cpu = cpu_seconds(engine.pid) - own
+    engine_cpu = cpu_seconds(pid) - own
     others = machine_cpu_seconds() - machine - engine_cpu - client_cpu
-    return Measurement(
-        **asdict(subject),
-        answers=answers,
+    return result, Usage(
         seconds=seconds,
         engine_cpu_seconds=engine_cpu,
         client_cpu_seconds=client_cpu,
         others_busy_cores=max(0.0, others / seconds),
         before=before,
     )
+
+
+async def measure(
+    engine: Engine, messages: Sequence[str], subject: Subject, load: Load, *, patience: float
+) -> Measurement:
+    """One engine at one concurrency."""
+    answers, usage = await used(
+        engine.pid, partial(engine.answer, messages, load), patience=patience
+    )
+    numbers = {part.name: getattr(usage, part.name) for part in fields(usage)}
+    return Measurement(**asdict(subject), answers=answers, **numbers)

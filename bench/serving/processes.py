@@ -42,7 +42,18 @@ async def running(
         await _end(process)
 
 
+def pause(pid: int) -> None:
+    """Stops the group of a process that `running` started; it keeps its memory and connections."""
+    os.killpg(pid, signal.SIGSTOP)
+
+
+def resume(pid: int) -> None:
+    os.killpg(pid, signal.SIGCONT)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        resume(process.pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -231,6 +231,10 @@ class _Families:
         self.waiting = self._gauge(
             "modelserver_waiting", "Sequences or inputs that wait for their turn"
         )
+        self.preemptions = self._counter(
+            "modelserver_preemptions",
+            "Times that a sequence gave its memory back and was computed again",
+        )
         self.failures = self._counter(
             "modelserver_backend_failures", "Requests that the model failed to compute"
         )
@@ -322,6 +326,7 @@ class ModelTelemetry:
         self.batch_size = families.batch_size.labels(*labels)
         self.running = families.running.labels(*labels)
         self.waiting = families.waiting.labels(*labels)
+        self.preemptions = families.preemptions.labels(*labels)
         self.failures = families.failures.labels(*labels)
         self.batch_wait_seconds = families.batch_wait_seconds.labels(*labels)
         self.batch_cost = families.batch_cost.labels(*labels)

@@ -22,6 +22,7 @@ from modelserver_runtime.backends.detection import identify
 from modelserver_runtime.backends.loading import LoadOptions
 from modelserver_runtime.backends.native.language_model import NativeLanguageModel
 from modelserver_runtime.backends.registry import load_model
+from modelserver_runtime.engine.request import Ticket
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from modelserver_runtime.errors import FailureClass
 from support import tiny_models
@@ -87,14 +88,17 @@ def outputs_of(
     arrivals: Sequence[int] = (),
 ) -> dict[int, list[Any]]:
     """Tokens with their log probabilities; sequence n joins in step `arrivals[n]`."""
-    scheduler = Scheduler(SchedulerLimits(max_running=together, max_batch_tokens=16))
+    limits = SchedulerLimits(
+        max_running=together, max_batch_tokens=16, cuts_prompts=backend.limits.cuts_prompts
+    )
+    scheduler = Scheduler(limits, backend.memory)
     outputs: dict[int, list[Any]] = {spec.sequence_id: [] for spec in specs}
     pending = {spec.sequence_id: (at, spec) for at, spec in _joined(arrivals, specs)}
     step = 0
     while pending or scheduler.has_work:
         for spec in [spec for at, spec in pending.values() if at <= step]:
             backend.add(spec)
-            scheduler.add(spec, deadline=FAR)
+            scheduler.add(spec, Ticket(arrived=0, deadline=FAR))
             del pending[spec.sequence_id]
         for output in backend.step(scheduler.schedule(0).work):
             _note(backend, scheduler, specs, outputs, output)
@@ -120,6 +124,7 @@ def _note(
         own.append((output.failure_class, output.failure))
     elif output.token_id is not None:
         own.append((output.token_id, output.logprobs and output.logprobs.logprob))
+        scheduler.advance(output.sequence_id)
     wanted = specs[output.sequence_id].sampling.max_tokens
     if output.failure or len(own) == wanted:
         scheduler.remove(output.sequence_id)

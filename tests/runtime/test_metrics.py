@@ -24,6 +24,7 @@ HF_SERVER_NAMES = {
     "hf_server_memory_usage_bytes",
 }
 VLLM_NAMES = {
+    "vllm:num_preemptions_total",
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
     "vllm:prompt_tokens_total",

@@ -193,6 +193,34 @@ def encoder(directory: Path) -> Path:
     return _bert_model(directory, transformers.BertModel)
 
 
+def wide_encoder(
+    directory: Path,
+    kind: type[PreTrainedModel] = transformers.BertModel,
+    *,
+    dtype: torch.dtype = torch.float32,
+    **options: object,
+) -> Path:
+    """Heads of 32 and inner layers of 96: what the native encoder's registers take."""
+    tokenizer = _word_piece_tokenizer()
+    config = kind.config_class(
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 300,
+            "pad_token_id": tokenizer.pad_token_id,
+            "initializer_range": 0.1,
+            **options,
+        }
+    )
+    tokenizer.model_max_length = MOST_TOKENS
+    model = _random(kind, config)
+    _disturb(model)
+    return _save(directory, model.to(dtype), tokenizer)
+
+
 def sentence_transformer(directory: Path, *, pooling: str = "pooling_mode_cls_token") -> Path:
     encoder(directory)
     modules = [

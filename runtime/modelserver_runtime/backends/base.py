@@ -61,12 +61,16 @@ class SamplingParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceSpec:
-    """A prompt to continue. Only those with the same `cache_salt` may share what is computed."""
+    """A prompt to continue. Only those with the same `cache_salt` may share what is computed.
+
+    `prediction` is what the client expects to be answered: it changes how soon, not what.
+    """
 
     sequence_id: int
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters
     cache_salt: str = ""
+    prediction: tuple[int, ...] = ()
 
 
 # Made for every token: freezing these four took as long as the rest of the way to the socket.
@@ -90,9 +94,22 @@ class TokenLogprobs:
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuessOutcome:
+    """What became of tokens that were guessed and computed before they were known.
+
+    `is_right` if this token was one; `wrong` are those in whose place or before which it came.
+    `is_prediction` if the client had predicted them.
+    """
+
+    is_right: bool
+    wrong: int = 0
+    is_prediction: bool = False
+
+
 @dataclass(slots=True, kw_only=True)  # not frozen: see backends.base.Work
 class TokenOutput:
-    """What a step did for one sequence.
+    """What a step did for one sequence; there may be several, one for each token of its answer.
 
     `token_id` is None while the prompt is not computed to its end. With `failure`, a sentence for
     the client, the sequence is over; the other sequences of the step are not touched. With the
@@ -104,6 +121,7 @@ class TokenOutput:
     logprobs: TokenLogprobs | None = None
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     cached_tokens: int = 0
+    guess: GuessOutcome | None = None
     failure: str | None = None
     failure_class: FailureClass = FailureClass.BACKEND_ERROR
 

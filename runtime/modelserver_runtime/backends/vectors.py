@@ -5,7 +5,7 @@ from typing import Any
 
 from modelserver_runtime.backends.base import TaskItem
 from modelserver_runtime.backends.embedder import Embedder
-from modelserver_runtime.errors import ContextLengthExceeded
+from modelserver_runtime.errors import ContextLengthExceeded, InvalidRequest
 
 
 class FeatureExtractor:
@@ -13,6 +13,7 @@ class FeatureExtractor:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self.computation = embedder.computation
 
     def warm_up(self) -> None:
         self._embedder.warm_up()
@@ -27,6 +28,7 @@ class SentenceSimilarity:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self.computation = embedder.computation
 
     def warm_up(self) -> None:
         self._embedder.warm_up()
@@ -47,6 +49,8 @@ class SentenceSimilarity:
 
 def encode(embedder: Embedder, text: str, param: str) -> tuple[int, ...]:
     token_ids = embedder.tokenizer.encode(text)
+    if not token_ids:
+        raise InvalidRequest("The text has no tokens; send one with words", param=param)
     longest = embedder.limits.max_model_length
     if len(token_ids) > longest:
         raise ContextLengthExceeded(

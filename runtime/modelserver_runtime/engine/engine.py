@@ -19,6 +19,7 @@ from modelserver_runtime.engine.mailbox import Mailbox
 from modelserver_runtime.engine.output import Delta, joined
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
 from modelserver_runtime.engine.scheduler import Scheduler, SchedulerLimits
+from modelserver_runtime.engine.shares import PROMPT_SHARE
 from modelserver_runtime.engine.worker import Clock, Worker
 from modelserver_runtime.errors import BackendFailure, RequestFailure, RequestTimeout
 from modelserver_runtime.telemetry import ModelTelemetry
@@ -27,9 +28,6 @@ type Deltas = AsyncGenerator[tuple[int, Delta]]
 
 # A step may run past a deadline by this much before its requests are given up without it.
 _PATIENCE_SECONDS = 2.0
-# Work of a prompt's token, in tokens of an answer: a prompt is computed many tokens at a time,
-# which took a tenth of the time per token for a Llama of 125 M parameters on two cores.
-_PROMPT_SHARE = 0.1
 # How long answers are thought to be before any was seen, and the weight of the newest one.
 _FIRST_GUESS_TOKENS = 128.0
 _NEWEST_WEIGHT = 0.1
@@ -74,7 +72,7 @@ class GenerationEngine:
         self._requests: dict[int, _Request] = {}
         self._usual_tokens = _FIRST_GUESS_TOKENS
         self.worker: Worker[Command, SequenceEvent] = Worker(
-            GenerationSteps(backend, Scheduler(limits), telemetry, clock),
+            GenerationSteps(backend, Scheduler(limits, backend.memory), telemetry, clock),
             loop=asyncio.get_running_loop(),
             deliver=self._deliver,
             on_death=self._die,
@@ -214,4 +212,4 @@ def _joined(deltas: Mapping[int, Sequence[Delta]]) -> Iterator[tuple[int, Delta]
 
 def _cost(request: GenerationRequest, tokens: float) -> float:
     """In tokens of an answer."""
-    return _PROMPT_SHARE * len(request.prompt_token_ids) + tokens
+    return PROMPT_SHARE * len(request.prompt_token_ids) + tokens

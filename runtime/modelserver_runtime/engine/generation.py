@@ -94,8 +94,7 @@ class GenerationSteps:
         if schedule.work:
             outputs = self._run(schedule.work)
             events.extend(self._postprocess(outputs, self._clock()))
-            self._telemetry.generated_tokens.inc(sum(map(_has_token, outputs)))
-            self._telemetry.step_seconds.observe(self._clock() - now)
+            self._note_step(outputs, self._clock() - now)
         self._note_load()
         return events
 
@@ -108,7 +107,7 @@ class GenerationSteps:
             cache_salt=f"{command.ticket.tenant}\n{request.cache_salt}",
         )
         self._backend.add(spec)
-        self._scheduler.add(spec, deadline=command.ticket.deadline)
+        self._scheduler.add(spec, command.ticket)
         assembler = OutputAssembler(
             self._backend.tokenizer,
             request.sampling,
@@ -153,6 +152,8 @@ class GenerationSteps:
 
     def _postprocess(self, outputs: Sequence[TokenOutput], now: float) -> Iterator[SequenceEvent]:
         for output in outputs:
+            if output.sequence_id not in self._live:
+                continue  # an output before, of the same step, was its last one
             if output.failure is not None:
                 yield self._fail(output, output.failure)
             elif output.token_id is not None:
@@ -166,6 +167,7 @@ class GenerationSteps:
 
     def _advance(self, output: TokenOutput, now: float) -> SequenceEvent:
         live = self._live[output.sequence_id]
+        self._scheduler.advance(output.sequence_id)
         self._note_token(live, now)
         delta = live.assembler.push(output)
         if delta.finish_reason is not None:
@@ -183,6 +185,13 @@ class GenerationSteps:
     def _note_schedule(self, schedule: Schedule) -> None:
         if schedule.work:
             self._telemetry.batch_size.observe(len(schedule.work))
+        self._telemetry.preemptions.inc(len(schedule.preempted))
+
+    def _note_step(self, outputs: Sequence[TokenOutput], seconds: float) -> None:
+        self._telemetry.generated_tokens.inc(sum(map(_has_token, outputs)))
+        self._telemetry.step_seconds.observe(seconds)
+        if not self._failed_steps:
+            self._scheduler.note_time(seconds)
 
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)

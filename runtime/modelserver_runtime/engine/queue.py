@@ -39,6 +39,11 @@ class QueueLimits:
     ageing_seconds: float
 
 
+def urgency(priority: Priority, unserved_seconds: float, ageing_seconds: float) -> float:
+    """A priority that rises by one for every `ageing_seconds` without what it waits for."""
+    return priority + unserved_seconds / ageing_seconds
+
+
 @dataclass(slots=True, kw_only=True)
 class _Tenant:
     """`given` is its virtual time, `backlog` the cost of its entries."""
@@ -193,7 +198,7 @@ class FairQueue:
 
     def _urgency(self, priority: Priority, now: float) -> float:
         unserved = now - self._classes[priority].unserved_since
-        return priority + unserved / self._limits.ageing_seconds
+        return urgency(priority, unserved, self._limits.ageing_seconds)
 
     def remove(self, entry: Entry) -> bool:
         """For one that does not want to wait any more; False if it is not here."""

@@ -187,6 +187,9 @@ def _start_generation(model: LoadedModel, parts: _Parts) -> ModelService:
             max_running=parts.settings.max_running_sequences,
             max_batch_tokens=parts.settings.max_batch_tokens,
             max_cached_tokens=backend.limits.max_cached_tokens,
+            cuts_prompts=backend.limits.cuts_prompts,
+            inter_token_seconds=parts.settings.inter_token_milliseconds / 1000 or None,
+            ageing_seconds=parts.settings.queue_ageing_seconds,
         ),
         telemetry=parts.telemetry,
         clock=parts.clock,
@@ -198,7 +201,7 @@ def _start_generation(model: LoadedModel, parts: _Parts) -> ModelService:
 
 def _start_embeddings(model: LoadedModel, parts: _Parts) -> ModelService:
     backend: EmbeddingBackend = model.backend  # type: ignore[assignment]  # by its task
-    engine = _batch_engine(backend, EMBEDDINGS, parts)
+    engine = _batch_engine(backend, EMBEDDINGS, parts, pads=backend.limits.pads)
     service = EmbeddingService(backend=backend, engine=engine)
     return ModelService(
         description=model.description, worker=engine.worker, gate=parts.gate, _embeddings=service
@@ -220,13 +223,14 @@ class _ItemBackend[Item](Protocol):
 
 
 def _batch_engine[Item](
-    backend: _ItemBackend[Item], kind: ItemKind[Item], parts: _Parts
+    backend: _ItemBackend[Item], kind: ItemKind[Item], parts: _Parts, *, pads: bool = True
 ) -> BatchEngine[Item]:
+    rules = parts.batch_rules
     return BatchEngine(
         backend.run,
         probe=backend.warm_up,
         gate=parts.gate,
-        rules=parts.batch_rules,
+        rules=replace(rules, limits=replace(rules.limits, pads=pads)),
         kind=kind,
         telemetry=parts.telemetry,
         clock=parts.clock,

@@ -73,6 +73,7 @@ ALIASES: Mapping[MetricsAlias, tuple[Alias, ...]] = {
     MetricsAlias.VLLM: (
         _vllm("num_requests_running", "modelserver_running"),
         _vllm("num_requests_waiting", "modelserver_waiting"),
+        _vllm("num_preemptions", "modelserver_preemptions"),
         _vllm("prompt_tokens", "modelserver_prompt_tokens"),
         _vllm("generation_tokens", "modelserver_generated_tokens"),
         _vllm("time_to_first_token_seconds", "modelserver_time_to_first_token_seconds"),

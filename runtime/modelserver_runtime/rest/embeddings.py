@@ -74,6 +74,8 @@ def _item(entry: str | list[int], backend: EmbeddingBackend, param: str) -> Embe
     if not entry:
         raise InvalidRequest(f"{param} is empty; send at least one character", param=param)
     token_ids = backend.tokenizer.encode(entry) if isinstance(entry, str) else tuple(entry)
+    if not token_ids:
+        raise InvalidRequest(f"{param} has no tokens; send a text with words", param=param)
     _require_known(token_ids, backend.limits.vocabulary_size, param)
     longest = backend.limits.max_model_length
     if len(token_ids) > longest:

@@ -27,6 +27,11 @@ class EngineSettings(BaseModel):
     max_batch_tokens: Annotated[int, Field(ge=16)] = Field(
         2048, description="tokens that one step computes at most; longer prompts take several steps"
     )
+    inter_token_milliseconds: Annotated[float, Field(ge=0)] = Field(
+        200,
+        description="prompts are computed in parts so short that answers get their next token "
+        "within this time, as far as that can be; 0: no shorter than max_batch_tokens",
+    )
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(
         32, description="inputs that are computed together, for tasks other than TextGeneration"
     )

@@ -100,7 +100,9 @@ class PackedEncoder:
         self._layout = _LAYOUTS[type(model).__name__]
         config: Any = model.config
         embeddings: Any = model.embeddings
-        self.first_position = (embeddings.position_embeddings.padding_idx or -1) + 1
+        padding = embeddings.position_embeddings.padding_idx
+        # Models of the RoBERTa kind count positions from their padding token's id on.
+        self.first_position = 0 if padding is None else padding + 1
         self._layers = self._packed_layers()
         head = config.hidden_size // config.num_attention_heads
         self.structure = ModelStructure(
