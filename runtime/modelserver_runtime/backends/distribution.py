@@ -79,11 +79,11 @@ def _smallest_of_largest(
         is_upper = weights >= np.float32(middle)
         of_upper = amount(weights, is_upper)
         if of_upper >= wanted:
-            low, most = middle, np.count_nonzero(is_upper)
+            low, most = middle, int(np.count_nonzero(is_upper))
             if 2 * most < weights.size:
                 weights = weights[is_upper]
         else:
-            high, of_high, fewest = middle, of_upper, np.count_nonzero(is_upper)
+            high, of_high, fewest = middle, of_upper, int(np.count_nonzero(is_upper))
     between = weights[(weights >= np.float32(low)) & (weights < np.float32(high))]
     return _smallest_by_sorting(between, wanted - of_high, is_sum=amount is _sum)
 
