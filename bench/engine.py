@@ -2,9 +2,10 @@
 
   text        a Llama of 30 layers of 576 and random weights, bf16, by ours, vLLM's CPU build,
               llama.cpp, LitServe and transformers serve: prompts of 16 to 512 tokens, answers of 32
-              to 128, 1 to 32 at a time and as a Poisson process brings them
-  limits      what memory and cores of this machine allow for the same, measured in the same run
-  generality  the same questions to GPT-2, a mixture of experts and the quickstart's trained model
+              to 128, 1 to 32 at a time and as a Poisson process brings them; and what memory and
+              cores of this machine allow for it
+  generality  the same questions to GPT-2, a mixture of experts and the quickstart's trained model,
+              by ours and transformers serve
   prefix      chats of six turns with a long system prompt, with and without reuse of prefixes
   embeddings  a MiniLM-sized encoder beside infinity, mixed lengths
 

@@ -58,6 +58,10 @@ async def ask(
 
 
 def session() -> aiohttp.ClientSession:
-    """As many connections as are asked for; only connecting has a time limit."""
+    """A connection for each request, because llama.cpp closes them after streams.
+
+    Only connecting has a time limit.
+    """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-    return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0))
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    return aiohttp.ClientSession(timeout=timeout, connector=connector)

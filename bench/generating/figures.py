@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from bench.generating.engines import LITSERVE, LLAMA_CPP, VLLM, VLLM_ALL_CORES
+from bench.generating.limits import PROMPT_ROWS, Limits, Shape
 from bench.generating.measurement import Measured, Objective, undisturbed
 from bench.serving.engines import OURS, SEQUENTIAL
 from bench.serving.figures import rounded
@@ -53,6 +54,45 @@ def ratios(found: Mapping[Key, float]) -> dict[str, float]:
         if theirs and ours:
             figures[name] = rounded(ours / max(theirs))
     return figures
+
+
+def limit_figures(
+    measured: Sequence[Measured], objective: Objective, limits: Limits, shape: Shape
+) -> dict[str, float]:
+    """What the machine allows, and how much of it ours reaches, prompts included."""
+    alone = limits.tokens_per_second_alone(shape)
+    figures = {
+        "limit_gigabytes_per_second": rounded(limits.bytes_per_second / 1e9),
+        **{f"limit_gflops_{rows}_rows": rounded(it / 1e9) for rows, it in limits.flops.items()},
+        "limit_tokens_per_second_c1": rounded(alone),
+    }
+    found = medians(measured, objective)
+    if (_SPEED, "c1", OURS) in found:
+        figures["fraction_of_bandwidth_bound_c1"] = rounded(found[_SPEED, "c1", OURS] / alone)
+    if piece := found.get(("between_pieces_milliseconds_p50", "c1", OURS)):
+        figures["fraction_of_bandwidth_bound_c1_between_pieces"] = rounded(1000 / piece / alone)
+    for at_a_time in (rows for rows in limits.flops if rows != PROMPT_ROWS):
+        if fractions := _of_products(measured, limits, shape, at_a_time):
+            figures[f"fraction_of_gemm_bound_c{at_a_time}"] = rounded(median(fractions))
+    return figures
+
+
+def _of_products(
+    measured: Sequence[Measured], limits: Limits, shape: Shape, at_a_time: int
+) -> list[float]:
+    """Of our measurements at this load: seconds that products alone need, by seconds taken."""
+    return [
+        limits.seconds(
+            shape,
+            prompts=len(one.good),
+            prompt_tokens=one.prompt_tokens,
+            output_tokens=one.output_tokens,
+            rows=at_a_time,
+        )
+        / one.usage.seconds
+        for one in undisturbed(measured)
+        if one.engine == OURS and one.load == f"c{at_a_time}"
+    ]
 
 
 def failures(measured: Sequence[Measured]) -> dict[str, float]:

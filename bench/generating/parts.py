@@ -9,8 +9,9 @@ from bench.fronting.folders import make_missing as make_kinds
 from bench.fronting.parts import at_least, below
 from bench.generating import folders, prefixes, vectors
 from bench.generating.engines import VLLM, VLLM_ALL_CORES, Choice
-from bench.generating.figures import failures, medians, ratios, text_figures
+from bench.generating.figures import failures, limit_figures, medians, ratios, text_figures
 from bench.generating.gate import gate_figures
+from bench.generating.limits import PROMPT_ROWS, best_of, measure_limits, shape_of
 from bench.generating.measurement import Measured
 from bench.generating.text import Contest, Found, Plan
 from bench.generating.vocabulary import Words
@@ -30,6 +31,7 @@ _BOUNDS = {
     "ratio_to_infinity_embeddings_c32": at_least(1.5),
     "ratio_prefix_reuse_ttft": at_least(4),
 }
+_LIMIT_ROWS = (8, 32)  # of steps at these loads
 # Generality is shown at two loads: alone, and in a batch.
 _FEW = (1, 8)
 
@@ -64,13 +66,20 @@ type Part = Callable[[Setting], Awaitable[Outcome]]
 
 
 async def text(setting: Setting) -> Outcome:
+    folder = await folders.make_missing(folders.LLAMA)
+    rows = (*_LIMIT_ROWS, PROMPT_ROWS)
+    setting.say("limits: reading memory, multiplying matrices")
+    before = await measure_limits(folder, rows)
     found = await _contest(setting, folders.LLAMA, list(setting.engines)).run()
-    numbers = medians(found.measured, setting.plan.objective)
+    limits = best_of([before, await measure_limits(folder, rows)])
+    objective = setting.plan.objective
+    numbers = medians(found.measured, objective)
     starts = found.start_seconds
     ours = {"start_to_ready_seconds": rounded(starts[OURS])} if OURS in starts else {}
     figures = {
         **ratios(numbers),
         **ours,
+        **limit_figures(found.measured, objective, limits, shape_of(folder)),
         **text_figures(numbers),
         **_about(found),
     }

@@ -196,6 +196,12 @@ class _Families:
         self.generated_tokens = self._counter(
             "modelserver_generated_tokens", "Tokens that were generated"
         )
+        self.speculated_tokens = self._counter(
+            "modelserver_speculated_tokens", "Tokens that were computed on a guess"
+        )
+        self.accepted_tokens = self._counter(
+            "modelserver_accepted_tokens", "Of speculated_tokens, those that were guessed rightly"
+        )
 
     def _define_queue(self) -> None:
         self.queue_seconds = Histogram(
@@ -313,8 +319,7 @@ class ModelTelemetry:
         self.in_flight = families.in_flight.labels(*labels)
         self.first_token_seconds = families.first_token_seconds.labels(*labels)
         self.inter_token_seconds = families.inter_token_seconds.labels(*labels)
-        self.prompt_tokens = families.prompt_tokens.labels(*labels)
-        self.generated_tokens = families.generated_tokens.labels(*labels)
+        self._read_tokens(families, labels)
         self._queue_seconds = families.queue_seconds
         self._queue_depth = families.queue_depth
         self._refusals = families.refusals
@@ -336,6 +341,12 @@ class ModelTelemetry:
         self.ready = families.ready.labels(*labels)
         self.evictions = families.evictions.labels(*labels)
         self._read_cache(families, labels)
+
+    def _read_tokens(self, families: _Families, labels: tuple[str, str]) -> None:
+        self.prompt_tokens = families.prompt_tokens.labels(*labels)
+        self.generated_tokens = families.generated_tokens.labels(*labels)
+        self.speculated_tokens = families.speculated_tokens.labels(*labels)
+        self.accepted_tokens = families.accepted_tokens.labels(*labels)
 
     def _read_cache(self, families: _Families, labels: tuple[str, str]) -> None:
         self.cache_hits = {

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +100,8 @@ WIDE = BatchLimits(max_items=8, max_cost=10_000)
         ((10, 200, 11, 10), WIDE, a_latency(0.001, 0.0), [0, 3]),
         # Where it costs a lot, everything goes together.
         ((10, 200, 11, 10), WIDE, a_latency(0.001, 5.0), [0, 1, 2, 3]),
+        # Without padding, lengths do not matter.
+        ((10, 200, 11, 10), replace(WIDE, pads=False), a_latency(0.001, 0.0), [0, 1, 2, 3]),
         # In between, those of similar length do.
         ((10, 200, 11, 10), WIDE, a_latency(0.001, 0.02), [0, 2, 3]),
     ],
@@ -120,6 +123,18 @@ def test_a_batch_always_holds_the_oldest_and_never_too_much(costs, items, cost, 
     assert chosen[0] == 0
     assert len(chosen) <= items
     assert len(chosen) == 1 or padded([costs[index] for index in chosen]) <= cost
+
+
+@given(
+    st.lists(st.integers(1, 600), min_size=1, max_size=60), st.integers(1, 32), st.integers(1, 4000)
+)
+def test_without_padding_a_batch_is_the_oldest_as_far_as_they_fit(costs, items, cost):
+    limits = BatchLimits(max_items=items, max_cost=cost, pads=False)
+    chosen = compose(costs, limits, LatencyModel())
+    assert chosen == list(range(len(chosen)))
+    assert len(chosen) == 1 or limits.cost(costs[: len(chosen)]) <= cost
+    if len(chosen) < min(items, len(costs)):
+        assert sum(costs[: len(chosen) + 1]) > cost, "one more would have fitted"
 
 
 class Model:

@@ -128,6 +128,7 @@ OTHER_REQUEST = {
     "sampling": SamplingParameters(max_tokens=7),
     "rules": TextRules(),
     "cache_salt": "mine",
+    "prediction": (5,),
 }
 PLAIN = a_request()
 DIFFERENT = [

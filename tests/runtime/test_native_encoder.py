@@ -34,6 +34,11 @@ KINDS = {
     "roberta": (transformers.RobertaModel, {"pad_token_id": 1}),
     "xlm-roberta": (transformers.XLMRobertaModel, {"pad_token_id": 0}),
     "camembert": (transformers.CamembertModel, {"pad_token_id": 1}),
+    "mpnet": (transformers.MPNetModel, {"pad_token_id": 1}),
+    "distilbert": (
+        transformers.DistilBertModel,
+        {"dim": 64, "hidden_dim": 96, "n_layers": 2, "n_heads": 2},
+    ),
 }
 REFUSED = {
     "ElectraModel is not one of": (transformers.ElectraModel, {}),
@@ -73,15 +78,17 @@ def packed(tmp_path_factory) -> PackedEncoder:
 @pytest.mark.parametrize("name", KINDS)
 def test_tokens_have_the_vectors_that_transformers_computes(tmp_path, name):
     kind, options = KINDS[name]
-    model = model_of(tmp_path, kind, **options)
+    # Weights so large that attention is not nearly the same for all tokens.
+    model = model_of(tmp_path, kind, initializer_range=0.2, **options)
     texts = [text_of(length, seed=length) for length in LENGTHS]
     assert objection(model) == ""
     found = Encoder(PackedEncoder(model), threads=2, longest=LONGEST).vectors(texts)
     for vectors, text in zip(found, texts, strict=True):
         expected = reference(model, text)
         assert vectors.shape == expected.shape
-        # Factors of 8 bits: about 0.003 for these models; a forgotten bias or norm is above 0.1.
-        assert ((vectors - expected).norm() / expected.norm()).item() < 0.01
+        # Factors of 8 bits: about 0.002. Without the least of what a layer adds (in MPNet, how near
+        # tokens are) it is 0.008, with another scale of scores 0.012, without a bias 0.05 and more.
+        assert ((vectors - expected).norm() / expected.norm()).item() < 0.005
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

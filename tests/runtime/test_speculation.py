@@ -59,7 +59,7 @@ def answers(
     backend: NativeLanguageModel, specs: Sequence[SequenceSpec], *, guess: bool
 ) -> dict[int, list[TokenOutput]]:
     """Of sequences that are generated together, each with a cache of its own."""
-    backend._speculator = Eager() if guess else Speculator(0)
+    backend.speculator = Eager() if guess else Speculator(0)
     outputs: dict[int, list[TokenOutput]] = {each.sequence_id: [] for each in specs}
     for each in specs:
         backend.add(replace(each, cache_salt=f"{each.sequence_id} {guess}"))
@@ -157,10 +157,10 @@ def test_what_the_text_repeats_is_guessed(backend):
 def test_nothing_is_said_after_an_end(backend):
     [end] = backend.limits.end_token_ids
     sampling = replace(GREEDY, ignore_end=False, logit_bias={end: 100.0}, min_tokens=2)
-    backend._speculator = Eager()
+    backend.speculator = Eager()
     plain = answers(backend, [spec(replace(sampling, max_tokens=3))], guess=False)[1]
     prediction = (*(each.token_id for each in plain), 8, 9)
-    backend._speculator = Eager()
+    backend.speculator = Eager()
     backend.add(spec(sampling, prediction=prediction))
     [first] = backend.step([Work(sequence_id=1, tokens=len(PROMPT))])
     rest = backend.step([Work(sequence_id=1, tokens=1)])
@@ -185,7 +185,7 @@ def test_the_next_turn_finds_only_what_was_said(backend):
     sampling = replace(GREEDY, max_tokens=40)
     plain = answers(backend, [spec(sampling, prompt=prompt)], guess=False)[1]
     wrong = tuple((each.token_id + at % 2) % 300 for at, each in enumerate(plain))
-    backend._speculator = Eager()
+    backend.speculator = Eager()
     answers(backend, [spec(sampling, prompt=prompt, prediction=wrong)], guess=True)
     longer = (*prompt, *(each.token_id for each in plain), 7, 8)
     results = []

@@ -91,6 +91,8 @@ def _disturb(model: PreTrainedModel) -> None:
     """Norms of one and biases of nothing would hide it if they were forgotten."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if "relative_attention_bias" in name:
+                parameter.normal_(0.0, 2.0)
             if parameter.dim() == 1:
                 parameter.normal_(1.0 if "norm" in name else 0.0, 0.2)
 

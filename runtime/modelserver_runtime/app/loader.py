@@ -51,6 +51,7 @@ def load(settings: Settings, progress: Progress) -> LoadedModel:
         allow_pickle=settings.allow_pickle,
         trust_remote_code=settings.trust_remote_code,
         threads=settings.threads,
+        speculative_tokens=settings.speculative_tokens,
     )
     request = DeviceRequest(
         device=settings.device, order=settings.device_order, may_fall_back=settings.device_fallback

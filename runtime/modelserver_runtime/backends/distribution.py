@@ -56,7 +56,7 @@ def _floor(weights: Weights, top_k: int, top_p: float, min_p: float) -> float:
 
 
 def _count(_: Weights, is_meant: NDArray[np.bool_]) -> float:
-    return np.count_nonzero(is_meant)
+    return int(np.count_nonzero(is_meant))
 
 
 def _sum(weights: Weights, is_meant: NDArray[np.bool_]) -> float:

@@ -42,7 +42,14 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
     )
     defaults = _sampling_defaults(generation)
     if not reason:
-        if native := load_native(model, tokenizer, limits=limits, defaults=defaults):
+        native = load_native(
+            model,
+            tokenizer,
+            limits=limits,
+            defaults=defaults,
+            most_guessed=options.speculative_tokens,
+        )
+        if native:
             return model, native
         # Its weights are gone.
         reason = "the native engine computes something else than transformers"

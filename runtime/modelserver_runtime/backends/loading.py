@@ -66,6 +66,7 @@ _CACHE_SHARE = 0.8
 class LoadOptions:
     """0 means for `max_model_length` what the model was made for, for `threads` the CPU limit.
 
+    At most `speculative_tokens` of an answer are guessed at a time, by engines that can.
     `device` is one that is there, by its name in `backends.hardware`.
     """
 
@@ -76,6 +77,7 @@ class LoadOptions:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     threads: int = 0
+    speculative_tokens: int = 0
     device: str = "cpu"
 
     @property

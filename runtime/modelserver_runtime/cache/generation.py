@@ -49,6 +49,16 @@ GENERATION_RULES: CallRules[GenerationRequest, Delta] = CallRules(
 )
 
 
+def _as_stored(delta: Delta, cached_tokens: int) -> Delta:
+    """Nothing was computed for it, so that no prediction has helped."""
+    return replace(
+        delta,
+        cached_tokens=cached_tokens,
+        accepted_prediction_tokens=0,
+        rejected_prediction_tokens=0,
+    )
+
+
 class CachedGeneration:
     """See `engine.answering.Generator`; choices and prompts of one request are known one by one."""
 
@@ -65,7 +75,8 @@ class CachedGeneration:
         self, requests: Sequence[GenerationRequest], ticket: Ticket
     ) -> AsyncGenerator[Deltas]:
         exchange = current_exchange()
-        keys = self._calls.keys(requests, ticket, exchange.directives)
+        keyed = [replace(request, prediction=()) for request in requests]
+        keys = self._calls.keys(keyed, ticket, exchange.directives)
         if keys is None:
             self._calls.note_bypass(requests, exchange)
             async with self._engine.open(requests, ticket) as deltas:
@@ -87,9 +98,10 @@ class CachedGeneration:
             async for seat, piece in pieces:
                 if isinstance(piece, Exception):
                     raise piece
-                if seat.index not in begun and not self._calls.is_computed_for(seat):
-                    cached = len(requests[seat.index].prompt_token_ids)
-                    yield seat.index, replace(piece, cached_tokens=cached)
+                if not self._calls.is_computed_for(seat):
+                    is_first = seat.index not in begun
+                    cached = len(requests[seat.index].prompt_token_ids) if is_first else 0
+                    yield seat.index, _as_stored(piece, cached)
                 else:
                     yield seat.index, piece
                 begun.add(seat.index)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modelserver_runtime.backends.base import (
     GenerationBackend,
+    GuessOutcome,
     SequenceSpec,
     TokenOutput,
     Work,
@@ -105,6 +106,7 @@ class GenerationSteps:
             prompt_token_ids=request.prompt_token_ids,
             sampling=request.sampling,
             cache_salt=f"{command.ticket.tenant}\n{request.cache_salt}",
+            prediction=request.prediction,
         )
         self._backend.add(spec)
         self._scheduler.add(spec, command.ticket)
@@ -189,9 +191,15 @@ class GenerationSteps:
 
     def _note_step(self, outputs: Sequence[TokenOutput], seconds: float) -> None:
         self._telemetry.generated_tokens.inc(sum(map(_has_token, outputs)))
+        self._note_guesses([output.guess for output in outputs if output.guess is not None])
         self._telemetry.step_seconds.observe(seconds)
         if not self._failed_steps:
             self._scheduler.note_time(seconds)
+
+    def _note_guesses(self, guesses: Sequence[GuessOutcome]) -> None:
+        right = sum(guess.is_right for guess in guesses)
+        self._telemetry.accepted_tokens.inc(right)
+        self._telemetry.speculated_tokens.inc(right + sum(guess.wrong for guess in guesses))
 
     def _note_load(self) -> None:
         self._telemetry.running.set(self._scheduler.running)

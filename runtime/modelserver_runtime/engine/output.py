@@ -42,7 +42,8 @@ class Delta:
 
     `completion_tokens` counts all tokens so far, an end token included. `tokens` is empty unless
     log probabilities were asked for. `cached_tokens` of the first delta are those of the prompt
-    that were not computed for this request.
+    that were not computed for this request. What became of the client's prediction is counted
+    from delta to delta: tokens of it that are in the answer, and that were computed in vain.
     """
 
     text: str
@@ -51,6 +52,8 @@ class Delta:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     cached_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 def joined(deltas: Sequence[Delta]) -> Delta:
@@ -64,6 +67,8 @@ def joined(deltas: Sequence[Delta]) -> Delta:
         prompt_logprobs=tuple(entry for delta in deltas for entry in delta.prompt_logprobs),
         finish_reason=deltas[-1].finish_reason,
         cached_tokens=sum(delta.cached_tokens for delta in deltas),
+        accepted_prediction_tokens=sum(delta.accepted_prediction_tokens for delta in deltas),
+        rejected_prediction_tokens=sum(delta.rejected_prediction_tokens for delta in deltas),
     )
 
 
@@ -121,6 +126,7 @@ class OutputAssembler:
 
     def _delta(self, text: str, reason: FinishReason | None, output: TokenOutput) -> Delta:
         self._released += len(text)
+        guess = output.guess if output.guess and output.guess.is_prediction else None
         return Delta(
             text=text,
             completion_tokens=self._count,
@@ -128,6 +134,8 @@ class OutputAssembler:
             prompt_logprobs=output.prompt_logprobs,
             finish_reason=reason,
             cached_tokens=output.cached_tokens,
+            accepted_prediction_tokens=int(guess.is_right) if guess else 0,
+            rejected_prediction_tokens=guess.wrong if guess else 0,
         )
 
     def _release_tokens(self, *, is_last: bool) -> tuple[GeneratedToken, ...]:

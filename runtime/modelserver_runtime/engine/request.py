@@ -36,9 +36,11 @@ class GenerationRequest:
     """One prompt to be continued once; a client's request may hold several.
 
     Only requests with the same `cache_salt`, which a client may choose, share anything.
+    `prediction` is what the client expects as an answer, in tokens; it changes nothing but time.
     """
 
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters
     rules: TextRules
     cache_salt: str = ""
+    prediction: tuple[int, ...] = ()

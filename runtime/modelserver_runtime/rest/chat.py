@@ -97,7 +97,13 @@ def _completion(prepared: _Prepared, answers: Sequence[WholeAnswer]) -> ChatComp
     return ChatCompletion(
         **prepared.head,
         choices=[_choice(prepared, index, answer) for index, answer in enumerate(answers)],
-        usage=usage_of(prepared.turn.prompt_tokens, completion_tokens, cached_tokens),
+        usage=usage_of(
+            prepared.turn.prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            accepted=sum(answer.accepted_prediction_tokens for answer in answers),
+            rejected=sum(answer.rejected_prediction_tokens for answer in answers),
+        ),
     )
 
 

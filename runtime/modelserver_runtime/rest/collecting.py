@@ -8,7 +8,11 @@ from modelserver_runtime.backends.base import TokenLogprobs
 from modelserver_runtime.engine.answering import Generator
 from modelserver_runtime.engine.output import Delta, FinishReason, GeneratedToken
 from modelserver_runtime.engine.request import GenerationRequest, Ticket
-from modelserver_runtime.rest.schemas.generation import PromptTokensDetails, Usage
+from modelserver_runtime.rest.schemas.generation import (
+    CompletionTokensDetails,
+    PromptTokensDetails,
+    Usage,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,12 +48,23 @@ def cached_prompt_tokens(of_answers: Iterable[int], tries: int) -> int:
     return sum(min(of_prompt) for of_prompt in batched(of_answers, tries))
 
 
-def usage_of(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Usage:
+def usage_of(
+    prompt_tokens: int,
+    completion_tokens: int,
+    cached_tokens: int = 0,
+    *,
+    accepted: int = 0,
+    rejected: int = 0,
+) -> Usage:
+    """`accepted` and `rejected` are tokens of a prediction."""
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(
+            accepted_prediction_tokens=accepted, rejected_prediction_tokens=rejected
+        ),
     )
 
 
@@ -64,12 +79,21 @@ class UsageCounter:
         self._tries = tries
         self._completion_tokens = [0] * choices
         self._cached_tokens = [0] * choices
+        self._accepted = self._rejected = 0
 
     def note(self, index: int, delta: Delta) -> None:
         self._completion_tokens[index] = delta.completion_tokens
         self._cached_tokens[index] += delta.cached_tokens
+        self._accepted += delta.accepted_prediction_tokens
+        self._rejected += delta.rejected_prediction_tokens
 
     @property
     def usage(self) -> Usage:
         cached_tokens = cached_prompt_tokens(self._cached_tokens, self._tries)
-        return usage_of(self._prompt_tokens, sum(self._completion_tokens), cached_tokens)
+        return usage_of(
+            self._prompt_tokens,
+            sum(self._completion_tokens),
+            cached_tokens,
+            accepted=self._accepted,
+            rejected=self._rejected,
+        )

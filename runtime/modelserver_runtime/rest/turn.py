@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from modelserver_runtime.backends.base import Grammar, Tokenizer
@@ -83,6 +84,8 @@ class WholeAnswer:
     tokens: list[GeneratedToken] = field(default_factory=list)
     completion_tokens: int = 0
     cached_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
     finish_reason: Finish = "length"
 
     def add(self, piece: Piece) -> None:
@@ -114,6 +117,8 @@ async def collect_answers(turn: Turn) -> list[WholeAnswer]:
             answer.tokens.extend(delta.tokens)
             answer.completion_tokens = delta.completion_tokens
             answer.cached_tokens += delta.cached_tokens
+            answer.accepted_prediction_tokens += delta.accepted_prediction_tokens
+            answer.rejected_prediction_tokens += delta.rejected_prediction_tokens
             answer.finish_reason = progress[index].finish_reason or answer.finish_reason
     return answers
 
@@ -138,12 +143,14 @@ async def prepare_turn(
         stop_strings=tuple(body.stop or ()),
         skip_special_tokens=body.skip_special_tokens and not needs_marks,
     )
+    prediction = await _prediction(body, context, backend.tokenizer)
     requests = [
         GenerationRequest(
             prompt_token_ids=prompt,
             sampling=choice(sampling, index),
             rules=rules,
             cache_salt=body.cache_salt,
+            prediction=prediction,
         )
         for index in range(body.n or 1)
     ]
@@ -165,6 +172,16 @@ async def _remembered_prompt(
         prompt = await context.in_thread(_prompt, body, selection, engine.backend.tokenizer)
         context.prompts.put(engine, key, prompt)
     return prompt
+
+
+async def _prediction(
+    body: ChatRequest, context: ServerContext, tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """Its tokens, as if it began a text: where it follows another, the first one may differ."""
+    if body.prediction is None:
+        return ()
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    return await context.in_thread(encode, body.prediction.content)
 
 
 async def _grammar(body: ChatRequest, selection: Selection, engine: Generator) -> Grammar | None:

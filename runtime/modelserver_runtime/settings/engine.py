@@ -32,6 +32,11 @@ class EngineSettings(BaseModel):
         description="prompts are computed in parts so short that answers get their next token "
         "within this time, as far as that can be; 0: no shorter than max_batch_tokens",
     )
+    speculative_tokens: Annotated[int, Field(ge=0, le=15)] = Field(
+        8,
+        description="tokens of an answer that are guessed and computed with its next one, at most, "
+        "while few answers are generated; 0: none; only by the native engine",
+    )
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = Field(
         32, description="inputs that are computed together, for tasks other than TextGeneration"
     )

@@ -41,6 +41,9 @@ typedef struct {
     const float *words, *positions; /* rows of `hidden` */
     const float *kind;              /* what every row gets: that of the first segment; or NULL */
     norm embedded;
+    const float *nearness; /* [heads][2 * reach + 1 + 16]: added to scores, by key - query + reach;
+                              or NULL */
+    int64_t reach;
 } model;
 
 typedef struct {
@@ -167,6 +170,13 @@ typedef void mixing(const bf16 *, int, const bf16 *, long, int, const float *, b
 static mixing *const MIXINGS[] = {0, mix_1, mix_2, mix_3, mix_4, mix_5, mix_6,
                                   mix_7, mix_8, mix_9, mix_10, mix_11, mix_12};
 
+/* scores become scaled sums with what nearness adds to them */
+static void add_nearness(float *scores, int padded, float scale, const float *nearness) {
+    v16 factor = spread(scale);
+    for (int i = 0; i < padded; i += LANES)
+        store(scores + i, fused(load(scores + i), factor, load(nearness + i)));
+}
+
 /* one head of one text */
 static void attend(encoder *t, int thread, int begin, int end, int head) {
     const model *m = t->model;
@@ -175,15 +185,19 @@ static void attend(encoder *t, int thread, int begin, int end, int head) {
     const bf16 *queries = t->qkv + begin * stride + (long)head * m->head;
     bf16 *keys = t->keys[thread], *values = t->values[thread], *weights = t->weights[thread];
     float *scores = t->scores[thread], factors[MOST_ROWS];
+    const float *near = !m->nearness ? NULL
+                        : m->nearness + head * (2 * m->reach + 1 + LANES) + m->reach;
     lay_keys(queries + m->hidden, stride, tokens, m->head, keys);
     lay_values(queries + 2L * m->hidden, stride, tokens, m->head, values);
     for (int row = 0, count; row < tokens; row += count) {
         count = spread_rows(tokens - row, MOST_ROWS);
         SCORINGS[count](queries + row * stride, stride, keys, 0, m->head, padded / LANES, scores,
                         padded);
-        for (int r = 0; r < count; r++)
-            factors[r] = 1.0f / softmax(scores + (long)r * padded, weights + (long)r * padded, tokens,
-                                 padded, m->scale);
+        for (int r = 0; r < count; r++) {
+            if (near) add_nearness(scores + (long)r * padded, padded, m->scale, near - row - r);
+            factors[r] = 1.0f / softmax(scores + (long)r * padded, weights + (long)r * padded,
+                                        tokens, padded, near ? 1.0f : m->scale);
+        }
         bf16 *to = t->narrow + (long)(begin + row) * m->hidden + (long)head * m->head;
         for (int column = 0; column < m->head; column += PANEL)
             MIXINGS[count](values + 2 * column, m->head, weights, padded, ceiling(tokens, 2),

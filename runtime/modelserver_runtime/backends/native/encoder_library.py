@@ -1,7 +1,7 @@
 """The functions and structures of `encoder.c`, field by field."""
 
 import functools
-from ctypes import CDLL, POINTER, Structure, c_float, c_int, c_int32, c_void_p
+from ctypes import CDLL, POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
 
 from modelserver_runtime.backends.native import library
 
@@ -26,7 +26,7 @@ class LayerStructure(Structure):
 
 
 class ModelStructure(Structure):
-    """`kind` may be NULL."""
+    """`kind` and `nearness` may be NULL."""
 
     _fields_ = (
         ("layers", c_int32),
@@ -42,6 +42,8 @@ class ModelStructure(Structure):
         ("positions", c_void_p),
         ("kind", c_void_p),
         ("embedded", NormStructure),
+        ("nearness", c_void_p),
+        ("reach", c_int64),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Array, addressof
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +30,7 @@ _ALIGNMENT = 64  # bytes: a line of the cache
 class _Layout:
     """Where a class of models keeps what a layer of all of them has; names inside a layer."""
 
-    layers: str
+    layers: str = "encoder.layer"
     qkv: Sequence[str]
     out: str
     attended: str
@@ -40,7 +40,6 @@ class _Layout:
 
 
 _BERT = _Layout(
-    layers="encoder.layer",
     qkv=("attention.self.query", "attention.self.key", "attention.self.value"),
     out="attention.output.dense",
     attended="attention.output.LayerNorm",
@@ -48,13 +47,32 @@ _BERT = _Layout(
     down="output.dense",
     finished="output.LayerNorm",
 )
+_MPNET = replace(
+    _BERT,
+    qkv=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+    out="attention.attn.o",
+    attended="attention.LayerNorm",
+)
+_DISTILBERT = _Layout(
+    layers="transformer.layer",
+    qkv=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+    out="attention.out_lin",
+    attended="sa_layer_norm",
+    up="ffn.lin1",
+    down="ffn.lin2",
+    finished="output_layer_norm",
+)
 # Those whose layers are attention, norm, product, norm, each with what it began from; nothing else.
 _LAYOUTS: Mapping[str, _Layout] = {
     "BertModel": _BERT,
     "RobertaModel": _BERT,
     "XLMRobertaModel": _BERT,
     "CamembertModel": _BERT,
+    "MPNetModel": _MPNET,
+    "DistilBertModel": _DISTILBERT,
 }
+# Of the end of a row of `nearness`: scores are computed 16 at a time, also behind the last key.
+_SPARE_KEYS = 16
 
 
 def objection(model: PreTrainedModel) -> str:
@@ -70,22 +88,23 @@ def _objections(model: PreTrainedModel) -> Iterator[str]:
         return
     if getattr(config, "quantization_config", None) is not None:
         yield "its weights are quantized"
-    if config.is_decoder or getattr(config, "add_cross_attention", False):
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         yield "its tokens do not see those after them"
     if getattr(config, "position_embedding_type", None) not in (None, "absolute"):
         yield f"its positions are {config.position_embedding_type}"
-    if config.hidden_act not in _ACTIVATIONS:
-        yield f"its activation is {config.hidden_act}"
-    yield from _objections_to_sizes(config)
+    if _activation(config) not in _ACTIVATIONS:
+        yield f"its activation is {_activation(config)}"
+    head, inner = config.hidden_size // config.num_attention_heads, _inner_width(config)
+    if head % _PANEL or inner % _PANEL:
+        yield f"its heads are {head} and its inner layers {inner} wide, not multiples of {_PANEL}"
 
 
-def _objections_to_sizes(config: Any) -> Iterator[str]:
-    head = config.hidden_size // config.num_attention_heads
-    if head % _PANEL or config.intermediate_size % _PANEL:
-        yield (
-            f"its heads are {head} and its inner layers {config.intermediate_size} wide, not "
-            f"multiples of {_PANEL}"
-        )
+def _activation(config: Any) -> str:
+    return str(getattr(config, "hidden_act", None) or config.activation)
+
+
+def _inner_width(config: Any) -> int:
+    return int(getattr(config, "intermediate_size", None) or config.hidden_dim)
 
 
 class PackedEncoder:
@@ -110,20 +129,32 @@ class PackedEncoder:
             hidden=config.hidden_size,
             heads=config.num_attention_heads,
             head=head,
-            intermediate=config.intermediate_size,
-            activation=_ACTIVATIONS[config.hidden_act],
-            epsilon=config.layer_norm_eps,
+            intermediate=_inner_width(config),
+            activation=_ACTIVATIONS[_activation(config)],
+            epsilon=embeddings.LayerNorm.eps,
             scale=head**-0.5,
             layer=addressof(self._layers),
             words=self._floats(embeddings.word_embeddings.weight),
             positions=self._floats(embeddings.position_embeddings.weight),
-            kind=self._floats(embeddings.token_type_embeddings.weight[0]),
             embedded=self._norm(embeddings.LayerNorm),
         )
+        if hasattr(embeddings, "token_type_embeddings"):
+            self.structure.kind = self._floats(embeddings.token_type_embeddings.weight[0])
+        if hasattr(model, "encoder") and hasattr(model.encoder, "relative_attention_bias"):
+            self._add_nearness(model.encoder, config.max_position_embeddings - 1)
 
     def release(self) -> None:
         """Takes the weights out of the model; the tables of embeddings are shared, not copied."""
         self._model.to("meta")  # type: ignore[arg-type]  # transformers types it too narrowly
+
+    def _add_nearness(self, encoder: Any, reach: int) -> None:
+        """MPNet adds to each score what depends on how far the key is from the query."""
+        distances = torch.arange(-reach, reach + 1)
+        by_distance = encoder.relative_attention_bias.weight[
+            encoder.relative_position_bucket(distances)
+        ]
+        rows = nn.functional.pad(by_distance.T, (0, _SPARE_KEYS))
+        self.structure.nearness, self.structure.reach = self._floats(rows), reach
 
     def _packed_layers(self) -> Array[LayerStructure]:
         layers = attrgetter(self._layout.layers)(self._model)

@@ -128,7 +128,7 @@ class NativeLanguageModel:
         self._sequences: dict[int, _Sequence] = {}
         self._pool = BlockPool(blocks, most_unused=int(blocks * _SHARE_OF_UNUSED))
         self.memory = BlockTables(self._pool, self._sequences)
-        self._speculator = Speculator(most_guessed)
+        self.speculator = Speculator(most_guessed)
 
     def warm_up(self) -> None:
         answer_once(self)
@@ -209,12 +209,12 @@ class NativeLanguageModel:
 
     def _with_guesses(self, planned: Sequence[_Planned]) -> Sequence[_Planned]:
         rows = sum(each.rows for each in planned)
-        if not self._speculator.may_guess(rows):
+        if not self.speculator.may_guess(rows):
             return planned
         answering = [each for each in planned if each.is_answering]
         most = [self._room_for_guesses(each.sequence) for each in answering]
         guessers = [each.sequence.guesser for each in answering]
-        guesses = self._speculator.guesses(guessers, most, rows)
+        guesses = self.speculator.guesses(guessers, most, rows)
         others = [each for each in planned if not each.is_answering]
         return [*map(_with_guess, answering, guesses), *others]
 
@@ -222,7 +222,7 @@ class NativeLanguageModel:
         """Up to the end of the answer; a block is taken for them if nobody will lack it."""
         length = len(sequence.token_ids)
         end = min(sequence.most_tokens, self.limits.max_model_length)
-        most = min(self._speculator.most, end - length - 1)
+        most = min(self.speculator.most, end - length - 1)
         if self._pool.available > len(self._sequences):
             self.memory.grow(sequence.spec.sequence_id, length + max(0, most))
         return min(most, sequence.held * BLOCK_TOKENS - length)
@@ -230,7 +230,7 @@ class NativeLanguageModel:
     def _compute(self, planned: Sequence[_Planned]) -> Iterator[TokenOutput]:
         began = perf_counter()
         computed = self._decoder.step([each.part for each in planned])
-        self._speculator.observe(sum(each.rows for each in planned), perf_counter() - began)
+        self.speculator.observe(sum(each.rows for each in planned), perf_counter() - began)
         for each, logits in zip(planned, computed, strict=True):
             sequence, part = each.sequence, each.part
             if sequence.wants_prompt_logprobs:

@@ -46,6 +46,7 @@ def load_native(
     *,
     limits: GenerationLimits,
     defaults: SamplingDefaults,
+    most_guessed: int = 0,
 ) -> NativeLanguageModel | None:
     """Takes the model's weights; None if the decoder computes something else than transformers."""
     tokens = max(limits.max_cached_tokens or 0, limits.max_model_length, _FEWEST_TOKENS)
@@ -58,6 +59,7 @@ def load_native(
         defaults=defaults,
         threads=torch.get_num_threads(),
         blocks=-(-tokens // BLOCK_TOKENS) + _SPARE_BLOCKS,
+        most_guessed=most_guessed,
     )
     difference = _distance(backend.logits(trial), expected)
     if difference <= _LARGEST_DIFFERENCE:

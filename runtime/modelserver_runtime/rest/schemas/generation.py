@@ -68,7 +68,7 @@ class SamplingFields(RequestBody):
 HARMLESS = frozenset(
     {
         *("user", "metadata", "store", "safety_identifier", "prompt_cache_key"),
-        *("prompt_cache_options", "prompt_cache_retention", "prediction"),
+        *("prompt_cache_options", "prompt_cache_retention"),
     }
 )
 
@@ -125,6 +125,15 @@ class Message(BaseModel):
         return value
 
 
+class Prediction(BaseModel):
+    """What the client expects as an answer: where it is right, the answer comes sooner."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["content"]
+    content: Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | list[TextPart])]
+
+
 class ChatRequest(SamplingFields):
     harmless: ClassVar[frozenset[str]] = HARMLESS
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {
@@ -141,6 +150,7 @@ class ChatRequest(SamplingFields):
     tools: Annotated[list[Tool] | None, Field(max_length=MOST_TOOLS)] = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    prediction: Prediction | None = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     logprobs: bool | None = None
@@ -176,7 +186,7 @@ type Prompts = Annotated[
 
 
 class CompletionRequest(SamplingFields):
-    harmless: ClassVar[frozenset[str]] = HARMLESS
+    harmless: ClassVar[frozenset[str]] = HARMLESS | {"prediction"}
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {"suffix": ("",)}
 
     prompt: Prompts
