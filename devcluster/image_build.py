@@ -20,6 +20,8 @@ from devcluster.paths import REPOSITORY, cache_root
 
 _REPOSITORY_PREFIX = "localhost/modelserver-"
 _SHOWN_LINES = 30
+# Layers of builds that no image has any more: the next build of the same lines takes them.
+_UNNAMED_KEPT = "24h"
 _OLDER_KEPT = 2  # somebody may be about to load them
 
 
@@ -183,3 +185,4 @@ def _remove_older(engine: Engine, image: StagedImage) -> None:
     older = [name for name in names.split() if name != image.name and "<none>" not in name]
     for name in older[_OLDER_KEPT:]:  # the newest come first
         remove_image(engine, name)
+    engine.docker("image", "prune", "--force", f"--filter=until={_UNNAMED_KEPT}")

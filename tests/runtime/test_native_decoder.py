@@ -17,6 +17,7 @@ from modelserver_runtime.backends.native.blocks import BLOCK_TOKENS
 from modelserver_runtime.backends.native.language_model import MOST_ROWS, NativeLanguageModel
 from modelserver_runtime.backends.native.weights import PackedModel, objection
 from modelserver_runtime.backends.registry import load_model
+from modelserver_runtime.settings import Dtype
 from support import tiny_models
 from support.native_engine import needs_native_engine
 
@@ -68,8 +69,8 @@ def made(folder: Path, kind, dtype=torch.bfloat16, **options) -> Path:
     )
 
 
-def loaded(directory: Path):
-    options = LoadOptions(directory=directory, name="tiny", threads=2)
+def loaded(directory: Path, *, dtype: Dtype = Dtype.AUTO):
+    options = LoadOptions(directory=directory, name="tiny", threads=2, dtype=dtype)
     progress = Progress(phase=Phase.LOADING, clock=time.monotonic)
     return load_model(options, identify(directory, "Auto"), progress)
 
@@ -142,6 +143,12 @@ def test_what_it_cannot_compute_is_left_to_transformers(tmp_path, words):
     assert isinstance(made_model.backend, CausalLanguageModel)
     assert made_model.description.engine == "transformers"
     assert words in made_model.description.engine_reason
+
+
+def test_a_model_that_is_stored_in_float32_is_computed_natively_if_bfloat16_is_chosen(tmp_path):
+    directory = made(tmp_path, transformers.LlamaForCausalLM, torch.float32)
+    assert isinstance(loaded(directory, dtype=Dtype.BFLOAT16).backend, NativeLanguageModel)
+    assert isinstance(loaded(directory).backend, CausalLanguageModel)
 
 
 def test_what_is_said_about_the_model_does_not_depend_on_who_computes_it(tmp_path):

@@ -13,6 +13,7 @@ from modelserver_runtime.backends.embedder import Embedder
 from modelserver_runtime.backends.loading import (
     LoadOptions,
     cache_capacity_tokens,
+    computed_by_torch,
     load_tokenizer,
     load_weights,
     model_length,
@@ -27,7 +28,11 @@ log = logging.getLogger(__name__)
 
 def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Backend]:
     tokenizer = load_tokenizer(options)
-    model = load_weights(transformers.AutoModelForCausalLM, options)
+    model = load_weights(transformers.AutoModelForCausalLM, options, as_stored=True)
+    reason = native_objection(model, options)
+    if reason:
+        log.info("%s is computed by transformers: %s", options.name, reason)
+        model = computed_by_torch(model, options)
     generation = model.generation_config
     limits = GenerationLimits(
         max_model_length=model_length(model, tokenizer, options),
@@ -36,18 +41,17 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
         max_cached_tokens=cache_capacity_tokens(model),
     )
     defaults = _sampling_defaults(generation)
-    reason = native_objection(model, options)
-    if reason:
-        log.info("%s is computed by transformers: %s", options.name, reason)
-    elif native := load_native(
-        model,
-        tokenizer,
-        limits=limits,
-        defaults=defaults,
-        most_guessed=options.speculative_tokens,
-    ):
-        return model, native
-    else:  # its weights are gone
+    if not reason:
+        native = load_native(
+            model,
+            tokenizer,
+            limits=limits,
+            defaults=defaults,
+            most_guessed=options.speculative_tokens,
+        )
+        if native:
+            return model, native
+        # Its weights are gone.
         reason = "the native engine computes something else than transformers"
         model = load_weights(transformers.AutoModelForCausalLM, options)
     slower = CausalLanguageModel(model, tokenizer, limits=limits, defaults=defaults, reason=reason)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import huggingface_hub
 import torch
@@ -125,12 +125,17 @@ def read_ahead(directory: Path, progress: Progress) -> None:
                 progress.add(count)
 
 
-def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
-    """A model in evaluation mode on its device, every one of its weights from the files."""
+def load_weights(
+    auto_class: Any, options: LoadOptions, *, as_stored: bool = False
+) -> PreTrainedModel:
+    """A model in evaluation mode on its device, every one of its weights from the files.
+
+    `as_stored` keeps a bfloat16 that torch is slow with; see `computed_by_torch`.
+    """
     with translated_errors(), placeholders_stay_empty():
         model, info = auto_class.from_pretrained(
             **options.arguments,
-            dtype=_dtype(options),
+            dtype=_dtype(options, as_stored=as_stored),
             use_safetensors=None if options.allow_pickle else True,
             output_loading_info=True,
         )
@@ -142,19 +147,29 @@ def load_weights(auto_class: Any, options: LoadOptions) -> PreTrainedModel:
     return loaded
 
 
-def _dtype(options: LoadOptions) -> torch.dtype:
+def computed_by_torch(model: PreTrainedModel, options: LoadOptions) -> PreTrainedModel:
+    """A model that was loaded as it is stored, in the dtype that torch computes it best with."""
+    if options.dtype is Dtype.AUTO and model.device.type == "cpu" and _is_slow(model.dtype):
+        widened: Any = model.to(torch.float32)  # type: ignore[arg-type]  # typed for devices only
+        return cast("PreTrainedModel", widened)
+    return model
+
+
+def _dtype(options: LoadOptions, *, as_stored: bool) -> torch.dtype:
     if options.dtype is not Dtype.AUTO:
         return _DTYPES[options.dtype]
     stored: torch.dtype = AutoConfig.from_pretrained(**options.arguments).dtype or torch.float32
-    is_slow = options.torch_device.type == "cpu" and stored in _slow_on_processor()
+    if as_stored and stored is torch.bfloat16:
+        return stored
+    is_slow = options.torch_device.type == "cpu" and _is_slow(stored)
     return torch.float32 if is_slow else stored  # which holds the same values
 
 
-def _slow_on_processor() -> set[torch.dtype]:
+def _is_slow(dtype: torch.dtype) -> bool:
     """Half the bytes, but computed number by number, or with a conversion before each product."""
     flags = processor_flags()
     has_bfloat16 = flags >= _PRODUCTS_OF_BF16 or "bf16" in flags
-    return {torch.float16} if has_bfloat16 else {torch.float16, torch.bfloat16}
+    return dtype is torch.float16 or (dtype is torch.bfloat16 and not has_bfloat16)
 
 
 def _require_complete(model: PreTrainedModel, info: dict[str, Any]) -> None:
