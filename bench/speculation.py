@@ -6,6 +6,7 @@ own answers are known, and a client can predict them: rightly, with every tenth 
 or not at all. With a temperature of 1 nothing can be guessed: that is what guessing costs.
 
 Both ways take turns. A figure is the median of its rounds, a ratio that of the rounds' ratios.
+Steps and rows are counted too: they say what guesses bring where the machine does other things.
 """
 
 import argparse
@@ -63,6 +64,16 @@ class Case:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """`seconds` and `steps` after the first tokens; `wrong` rows were computed in vain."""
+
+    answers: list[list[int]]
+    seconds: float
+    steps: int
+    wrong: int
+
+
 GREEDY = Case(name="greedy")
 CASES = (
     Case(name="predicted", changed_every=0),
@@ -114,39 +125,41 @@ def _loaded() -> NativeLanguageModel:
 def _round(backend: NativeLanguageModel, most: int) -> dict[str, float]:
     figures = {}
     for together in AT_A_TIME:
-        answers, _ = _generate(backend, GREEDY.specs([()] * together), 0)
+        answers = _generate(backend, GREEDY.specs([()] * together), 0).answers
         for case in CASES:
             specs = case.specs(answers)
-            expected, without = _generate(backend, specs, 0)
-            found, with_guesses = _generate(backend, specs, most)
-            if found != expected:
+            without = _generate(backend, specs, 0)
+            guessed = _generate(backend, specs, most)
+            if guessed.answers != without.answers:
                 raise SystemExit(f"{case.name}: an answer differs when tokens of it are guessed")
-            tokens = together * ANSWER_TOKENS
+            tokens = together * (ANSWER_TOKENS - 1)
             name = f"{case.name}_c{together}"
-            figures[f"tokens_per_second_{name}_without"] = tokens / without
-            figures[f"tokens_per_second_{name}_guessed"] = tokens / with_guesses
-            figures[f"ratio_{name}"] = without / with_guesses
+            figures[f"tokens_per_second_{name}_without"] = tokens / without.seconds
+            figures[f"tokens_per_second_{name}_guessed"] = tokens / guessed.seconds
+            figures[f"ratio_{name}"] = without.seconds / guessed.seconds
+            figures[f"tokens_per_step_{name}"] = tokens / guessed.steps
+            figures[f"rows_per_token_{name}"] = 1 + guessed.wrong / tokens
     return figures
 
 
-def _generate(
-    backend: NativeLanguageModel, specs: Sequence[SequenceSpec], most: int
-) -> tuple[list[list[int]], float]:
-    """The answers, and how long they took after their first tokens."""
+def _generate(backend: NativeLanguageModel, specs: Sequence[SequenceSpec], most: int) -> Run:
     backend.speculator.most = most
     answers: list[list[int]] = [[] for _ in specs]
     for spec in specs:
         backend.add(spec)
         [output] = backend.step([Work(sequence_id=spec.sequence_id, tokens=PROMPT_TOKENS)])
         answers[spec.sequence_id].append(output.token_id or 0)
+    steps = wrong = 0
     began = time.perf_counter()
     while left := [index for index, own in enumerate(answers) if len(own) < ANSWER_TOKENS]:
+        steps += 1
         for output in backend.step([Work(sequence_id=index, tokens=1) for index in left]):
             answers[output.sequence_id].append(output.token_id or 0)
+            wrong += output.guess.wrong if output.guess else 0
     seconds = time.perf_counter() - began
     for spec in specs:
         backend.free(spec.sequence_id)
-    return answers, seconds
+    return Run(answers=answers, seconds=seconds, steps=steps, wrong=wrong)
 
 
 def prompt_of(index: int) -> tuple[int, ...]:
