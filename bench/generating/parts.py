@@ -117,7 +117,7 @@ async def prefix(setting: Setting) -> Outcome:
     folder = await folders.make_missing(folders.LLAMA)
     async with setting.engines[OURS].start(folder, setting.environment) as engine:
         assert isinstance(engine, Server)
-        await prefixes.talk(engine.endpoint, prefixes.WITH, 0)
+        await prefixes.talk(engine.endpoint, prefixes.WITH, 0, chats=1)
         plan = setting.plan
         found = await prefixes.talks(engine.endpoint, plan.rounds, plan.until, setting.say)
     return Outcome(

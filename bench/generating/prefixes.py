@@ -47,15 +47,15 @@ class Talk:
         }
 
 
-async def talk(endpoint: Endpoint, way: str, number: int) -> Talk:
+async def talk(endpoint: Endpoint, way: str, number: int, *, chats: int = CHATS) -> Talk:
     """The same texts in both ways of a round, and others in every round."""
     chance = Random(SEED + number)
     system = {"role": "system", "content": text(chance, SYSTEM_TOKENS)}
-    chats: list[list[Message]] = [[system] for _ in range(CHATS)]
+    known: list[list[Message]] = [[system] for _ in range(chats)]
     seconds, answers = [], []
     async with session() as client:
         for turn in range(TURNS):
-            for index, chat in enumerate(chats):
+            for index, chat in enumerate(known):
                 message = text(chance, chance.randint(*_MESSAGE_TOKENS))
                 chat.append({"role": "user", "content": message})
                 salt = f"{number}-{way}" + (f"-{turn}-{index}" if way == WITHOUT else "")
