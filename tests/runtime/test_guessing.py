@@ -82,6 +82,13 @@ def test_of_places_that_look_alike_the_next_one_is_meant():
     assert prediction.guess(1) == [4]
 
 
+def test_a_word_that_differs_among_equal_ones_is_left_behind():
+    prediction = Prediction((1, 1, 1, 2, 1, 1, 1, 1, 1, 1))
+    for _ in range(5):
+        prediction.note(1)
+    assert prediction.guess(2) == [1, 1]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.booleans(), max_size=60))
 def test_a_chance_is_one(outcomes):

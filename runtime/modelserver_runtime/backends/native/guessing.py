@@ -14,7 +14,7 @@ _LENGTHS = (4, 3, 2)
 # Of a long prompt the last tokens are looked through: an index of more takes megabytes.
 _WINDOW = 8192
 # What was guessed so many tokens ago counts half: the parts of an answer differ.
-_HALF_LIFE = 16
+_HALF_LIFE = 8
 _KEPT = 0.5 ** (1 / _HALF_LIFE)
 
 
@@ -75,11 +75,14 @@ class Prediction:
         self._last = token_id
 
     def _search(self, token_id: int) -> None:
-        """Further on rather than before: answers change less of the order than of the words."""
+        """Further on rather than before: answers change less of the order than of the words.
+
+        Never where it was: what comes there has just not been said.
+        """
         places = self._after.get((self._last, token_id), [])
         self._is_lost = not places
         if places:
-            index = bisect_left(places, self._at)
+            index = bisect_left(places, self._at + 1)
             self._at = places[index] if index < len(places) else places[0]
 
 
