@@ -41,15 +41,17 @@ MOST_TOKENS = FEWEST_BLOCKS * BLOCK_TOKENS
 PREEMPTIONS = "modelserver_preemptions_total"
 
 
-@pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> NativeLanguageModel:
+@pytest.fixture(scope="module", params=[0, 6], ids=["without guesses", "with guesses"])
+def backend(request: Any, tmp_path_factory: pytest.TempPathFactory) -> NativeLanguageModel:
     directory = tiny_models.causal_model(
         Path(tmp_path_factory.mktemp("models")) / "causal",
         dtype=torch.bfloat16,
         width=128,
         most_tokens=MOST_TOKENS,
     )
-    options = LoadOptions(directory=directory, name="tiny", threads=1)
+    options = LoadOptions(
+        directory=directory, name="tiny", threads=1, speculative_tokens=request.param
+    )
     progress = Progress(phase=Phase.LOADING, clock=time.monotonic)
     made = load_model(options, identify(directory, "Auto"), progress).backend
     assert isinstance(made, NativeLanguageModel)
