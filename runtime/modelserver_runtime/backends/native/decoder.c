@@ -4,25 +4,19 @@
  * of a prompt's. Every row is computed by the same instructions in the same order whatever other
  * rows there are, so that an answer does not depend, in any bit, on who else is asking, nor on how
  * its prompt was cut.
- * Weights lie as products.h says.
+ * Weights lie as matrix.h says.
  * Keys and values lie in blocks of 64 tokens, which sequences may share; see `struct block`.
  */
 #define _GNU_SOURCE
 #include <math.h>
-#include "vectors.h"
+#include "matrix.h"
 
 enum { BLOCK = 64, CHUNK = 64, WIDEST_HEAD = 256 };
 
 /* ---------------------------------------------------------------- what Python hands over */
 
 typedef struct {
-    int32_t n, k;        /* columns and rows of the product; k is even */
-    const bf16 *panels;
-} matrix;
-
-typedef struct {
     matrix qkv, out, gate_up, down;
-    const float *qkv_bias, *out_bias;   /* or NULL */
     const float *input_norm, *post_norm;
     const float *query_norm, *key_norm; /* or NULL */
 } layer;
@@ -46,40 +40,7 @@ typedef struct {
     float *logits;                /* [chosen][vocabulary] */
 } batch;
 
-/* ---------------------------------------------------------------- products of matrices */
-
-typedef enum { STORE, ADD, GATED } effect;
-
-typedef struct {
-    effect effect;
-    float *wide;      /* STORE, ADD */
-    bf16 *narrow;     /* GATED: silu(first half of the panel) * second half */
-    long stride;
-    int columns;      /* STORE, ADD */
-    const float *bias;
-} epilogue;
-
-INLINE void finish(const epilogue *e, int row, int panel, v16 first, v16 second) {
-    if (e->effect == GATED) {
-        v16 gate = first / (exponential(-first) + 1.0f);
-        store_narrowed(e->narrow + row * e->stride + panel * LANES, gate * second);
-        return;
-    }
-    int column = panel * PANEL, left = e->columns - column;
-    float *to = e->wide + row * e->stride + column;
-    if (e->bias) {
-        first += load_first(left, e->bias + column);
-        second += load_first(left - LANES, e->bias + column + LANES);
-    }
-    if (e->effect == ADD) {
-        first += load_first(left, to);
-        second += load_first(left - LANES, to + LANES);
-    }
-    store_first(left, to, first);
-    store_first(left - LANES, to + LANES, second);
-}
-
-#include "products.h"
+#include "team.h"
 
 /* ---------------------------------------------------------------- the team of threads */
 
@@ -92,10 +53,42 @@ typedef struct {
     bf16 *narrow, *queries, *inner; /* inputs of products */
     int32_t *group;        /* first row of each group of rows of one sequence, and the end */
     float *logits, **scores; /* of the batch; of each thread */
-    bf16 **weights;
+    bf16 **weights, **unpacked; /* of each thread: of its attention; one panel of integers */
 } decoder;
 
 INLINE decoder *of(const member *me) { return (decoder *)me->team; }
+
+/* ---------------------------------------------------------------- products of matrices */
+
+typedef enum { STORE, ADD, GATED } effect;
+
+typedef struct {
+    effect effect;
+    float *wide;      /* STORE, ADD */
+    bf16 *narrow;     /* GATED: silu(first half of the panel) * second half */
+    long stride;
+    int columns;      /* STORE, ADD */
+} epilogue;
+
+INLINE void finish(const epilogue *e, int row, int panel, v16 first, v16 second) {
+    if (e->effect == GATED) {
+        v16 gate = first / (exponential(-first) + 1.0f);
+        store_narrowed(e->narrow + row * e->stride + panel * LANES, gate * second);
+        return;
+    }
+    int column = panel * PANEL, left = e->columns - column;
+    float *to = e->wide + row * e->stride + column;
+    if (e->effect == ADD) {
+        first += load_first(left, to);
+        second += load_first(left - LANES, to + LANES);
+    }
+    store_first(left, to, first);
+    store_first(left - LANES, to + LANES, second);
+}
+
+INLINE bf16 *unpacked_of(const member *me) { return of(me)->unpacked[me->thread]; }
+
+#include "products.h"
 
 /* ---------------------------------------------------------------- attention */
 
@@ -321,8 +314,8 @@ static int compute_layer(const member *me, int at, int index) {
     const model *m = t->model;
     const layer *l = &m->layer[index];
     int n = l->qkv.n, hidden = m->hidden;
-    epilogue qkv = {STORE, .wide = t->wide, .stride = n, .columns = n, .bias = l->qkv_bias};
-    epilogue out = {ADD, .wide = t->x, .stride = hidden, .columns = hidden, .bias = l->out_bias};
+    epilogue qkv = {STORE, .wide = t->wide, .stride = n, .columns = n};
+    epilogue out = {ADD, .wide = t->x, .stride = hidden, .columns = hidden};
     epilogue gated = {GATED, .narrow = t->inner, .stride = m->intermediate};
     epilogue down = {ADD, .wide = t->x, .stride = hidden, .columns = hidden};
     return normalize_all(me, at, l->input_norm)
@@ -366,7 +359,10 @@ decoder *decoder_start(const model *m, int threads, int most_rows, int longest) 
     t->group = room(sizeof(int32_t) * (most_rows + 1));
     t->scores = room(sizeof(float *) * threads);
     t->weights = room(sizeof(bf16 *) * threads);
+    t->unpacked = room(sizeof(bf16 *) * threads);
+    long rows = inner > m->hidden ? inner : m->hidden;
     for (int i = 0; i < threads; i++) {
+        t->unpacked[i] = room(sizeof(bf16) * PANEL * rows);
         t->scores[i] = room(sizeof(float) * MOST_ROWS * padded);
         t->weights[i] = room(sizeof(bf16) * MOST_ROWS * padded);
     }
@@ -391,9 +387,10 @@ void decoder_step(decoder *t, const batch *b) {
 
 void decoder_stop(decoder *t) {
     dismiss(&t->team);
-    for (int i = 0; i < t->team.threads; i++) free(t->scores[i]), free(t->weights[i]);
+    for (int i = 0; i < t->team.threads; i++)
+        free(t->scores[i]), free(t->weights[i]), free(t->unpacked[i]);
     free(t->x), free(t->wide), free(t->narrow), free(t->queries), free(t->inner), free(t->group);
-    free(t->scores), free(t->weights), free(t);
+    free(t->scores), free(t->weights), free(t->unpacked), free(t);
 }
 
 void decoder_pack(const bf16 *from, int n, int k, bf16 *to) { pack(from, n, k, to); }
@@ -407,4 +404,24 @@ void decoder_pack_gated(const bf16 *gate, const bf16 *up, int n, int k, bf16 *to
             const uint32_t *source = (const uint32_t *)((c < LANES ? gate : up) + (long)column * k);
             for (int p = 0; p < k / 2; p++) pairs[(long)p * PANEL] = source[p];
         }
+}
+
+/* panels of bf16 -> integers of 8 bits and the scales of their columns: the largest becomes 127 */
+void decoder_pack_integers(const bf16 *panels, int n, int k, int8_t *to, float *scales) {
+    for (int panel = 0; panel < ceiling(n, PANEL); panel++, scales += PANEL) {
+        const bf16 *from = panels + (long)panel * PANEL * k;
+        for (int c = 0; c < PANEL; c++) {
+            float most = 0;
+            for (int i = 0; i < k; i++)
+                most = fmaxf(most, fabsf(widened(from[(long)(i / 2) * 2 * PANEL + 2 * c + i % 2])));
+            scales[c] = most / 127;
+        }
+        for (int i = 0; i < k; i++)
+            for (int c = 0; c < PANEL; c++) {
+                float x = widened(from[(long)(i / 2) * 2 * PANEL + 2 * c + i % 2]);
+                int8_t *pair = to + (long)panel * PANEL * k + (long)(i / 2) * 2 * PANEL;
+                pair[c / LANES * 2 * LANES + i % 2 * LANES + c % LANES] =
+                    scales[c] ? (int8_t)lrintf(x / scales[c]) : 0;
+            }
+    }
 }

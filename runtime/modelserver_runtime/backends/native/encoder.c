@@ -6,22 +6,16 @@
  * bit, on which other texts are computed with it.
  *
  * Factors of products are bf16; sums, norms, softmax and what passes from layer to layer are float32.
- * Weights lie as products.h says.
+ * Weights lie as matrix.h says.
  */
 #define _GNU_SOURCE
 #include <math.h>
-#include "vectors.h"
+#include "matrix.h"
 
 /* Rows of a piece of a norm: enough that taking a piece costs nothing beside it. */
 enum { ROWS_OF_NORM = 16 };
 
 /* ---------------------------------------------------------------- what Python hands over */
-
-typedef struct {
-    int32_t n, k;       /* columns, a multiple of 32, and rows, which are even */
-    const bf16 *panels;
-    const float *bias;
-} matrix;
 
 typedef struct {
     const float *weight, *bias;
@@ -102,20 +96,23 @@ typedef struct {
     bf16 *narrow; /* NARROW, ACTIVATE */
     float *wide;  /* ADD */
     long stride;
-    const float *bias;
 } epilogue;
 
-INLINE void finish_lanes(const epilogue *e, long at, int column, v16 sum) {
-    sum += load(e->bias + column);
+INLINE void finish_lanes(const epilogue *e, long at, v16 sum) {
     if (e->effect == ADD) store(e->wide + at, sum + load(e->wide + at));
     else store_narrowed(e->narrow + at, e->effect == ACTIVATE ? activated(e->activation, sum) : sum);
 }
 
 INLINE void finish(const epilogue *e, int row, int panel, v16 first, v16 second) {
-    int column = panel * PANEL;
-    long at = row * e->stride + column;
-    finish_lanes(e, at, column, first);
-    finish_lanes(e, at + LANES, column + LANES, second);
+    long at = row * e->stride + panel * PANEL;
+    finish_lanes(e, at, first);
+    finish_lanes(e, at + LANES, second);
+}
+
+/* encoders have no weights of integers */
+INLINE bf16 *unpacked_of(const member *me) {
+    (void)me;
+    return NULL;
 }
 
 #include "products.h"
@@ -265,10 +262,10 @@ enum { PHASES_OF_A_LAYER = 7 };
 
 static int compute_layer(const member *me, int at, const layer *l) {
     encoder *t = of(me);
-    epilogue qkv = {NARROW, .narrow = t->qkv, .stride = l->qkv.n, .bias = l->qkv.bias};
-    epilogue out = {ADD, .wide = t->x, .stride = l->out.n, .bias = l->out.bias};
-    epilogue up = {ACTIVATE, t->model->activation, t->inner, .stride = l->up.n, .bias = l->up.bias};
-    epilogue down = {ADD, .wide = t->x, .stride = l->down.n, .bias = l->down.bias};
+    epilogue qkv = {NARROW, .narrow = t->qkv, .stride = l->qkv.n};
+    epilogue out = {ADD, .wide = t->x, .stride = l->out.n};
+    epilogue up = {ACTIVATE, t->model->activation, t->inner, .stride = l->up.n};
+    epilogue down = {ADD, .wide = t->x, .stride = l->down.n};
     return multiply(me, at, &l->qkv, t->narrow, t->rows, &qkv)
         && attend_all(me, at + 1)
         && multiply(me, at + 2, &l->out, t->narrow, t->rows, &out)

@@ -4,10 +4,7 @@ import functools
 from ctypes import CDLL, POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
 
 from modelserver_runtime.backends.native import library
-
-
-class MatrixStructure(Structure):
-    _fields_ = (("n", c_int32), ("k", c_int32), ("panels", c_void_p), ("bias", c_void_p))
+from modelserver_runtime.backends.native.structures import MatrixStructure
 
 
 class NormStructure(Structure):

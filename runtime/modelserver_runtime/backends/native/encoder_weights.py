@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 from modelserver_runtime.backends.native import encoder_library
 from modelserver_runtime.backends.native.encoder_library import (
     LayerStructure,
-    MatrixStructure,
     ModelStructure,
     NormStructure,
 )
+from modelserver_runtime.backends.native.structures import MatrixStructure
 
 # As in encoder.c: by the names of transformers. `gelu_new` and the others are by tanh.
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2}

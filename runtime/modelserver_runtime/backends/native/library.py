@@ -22,7 +22,7 @@ from modelserver_runtime.backends.native.structures import BatchStructure, Model
 
 SOURCE = Path(__file__).with_name("decoder.c")
 ENCODER_SOURCE = SOURCE.with_name("encoder.c")
-_HEADERS = ("attention.h", "products.h", "team.h", "vectors.h")
+_HEADERS = ("attention.h", "matrix.h", "products.h", "team.h", "vectors.h")
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pthread", "-Wno-psabi", "-ffp-contract=fast")
 _COMPILE_SECONDS = 120
 
@@ -100,6 +100,8 @@ def load() -> ctypes.CDLL:
     library.decoder_stop.restype = None
     library.decoder_pack.argtypes = [c_void_p, c_int, c_int, c_void_p]
     library.decoder_pack.restype = None
+    library.decoder_pack_integers.argtypes = [c_void_p, c_int, c_int, c_void_p, c_void_p]
+    library.decoder_pack_integers.restype = None
     library.decoder_pack_gated.argtypes = [c_void_p, c_void_p, c_int, c_int, c_void_p]
     library.decoder_pack_gated.restype = None
     return library

@@ -1,10 +1,22 @@
-"""The structures of `decoder.c`, field by field."""
+"""The structures of `matrix.h` and `decoder.c`, field by field."""
 
 from ctypes import Structure, c_float, c_int32, c_void_p
 
 
 class MatrixStructure(Structure):
-    _fields_ = (("n", c_int32), ("k", c_int32), ("panels", c_void_p))
+    """It has either `panels` of bf16, or `integers` of 8 bits and their `scales`.
+
+    Scales and `bias`, which may be NULL, are as many as the panels have columns.
+    """
+
+    _fields_ = (
+        ("n", c_int32),
+        ("k", c_int32),
+        ("panels", c_void_p),
+        ("integers", c_void_p),
+        ("scales", c_void_p),
+        ("bias", c_void_p),
+    )
 
 
 class LayerStructure(Structure):
@@ -15,8 +27,6 @@ class LayerStructure(Structure):
         ("out", MatrixStructure),
         ("gate_up", MatrixStructure),
         ("down", MatrixStructure),
-        ("qkv_bias", c_void_p),
-        ("out_bias", c_void_p),
         ("input_norm", c_void_p),
         ("post_norm", c_void_p),
         ("query_norm", c_void_p),

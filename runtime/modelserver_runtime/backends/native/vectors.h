@@ -18,6 +18,7 @@ typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t integers16 __attribute__((vector_size(64)));
 typedef uint32_t words16 __attribute__((vector_size(64)));
 typedef bf16 narrow16 __attribute__((vector_size(32)));
+typedef int8_t small16 __attribute__((vector_size(16)));
 /* as they lie in memory: anywhere, and among anything */
 typedef float loose_v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint32_t loose_words16 __attribute__((vector_size(64), aligned(2), may_alias));
@@ -89,6 +90,9 @@ INLINE v16 larger(v16 a, v16 b) { return _mm512_max_ps(a, b); }
 INLINE v16 smaller(v16 a, v16 b) { return _mm512_min_ps(a, b); }
 INLINE v16 rounded(v16 x) { return _mm512_roundscale_ps(x, 0); }
 INLINE v16 scaled(v16 x, v16 power) { return _mm512_scalef_ps(x, power); } /* x * 2^power */
+INLINE v16 floats_of(const int8_t *from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+}
 INLINE float total(v16 x) { return _mm512_reduce_add_ps(x); }
 INLINE float largest(v16 x) { return _mm512_reduce_max_ps(x); }
 /* x, but zero where y is -infinity */
@@ -121,6 +125,11 @@ INLINE v16 scaled(v16 x, v16 power) {
     integers16 exponent = __builtin_convertvector(power, integers16) + 127;
     return x * (v16)(exponent << 23);
 }
+INLINE v16 floats_of(const int8_t *from) {
+    small16 x;
+    memcpy(&x, from, sizeof x);
+    return __builtin_convertvector(__builtin_convertvector(x, integers16), v16);
+}
 INLINE float total(v16 x) {
     float sums[LANES];
     store(sums, x);
@@ -147,6 +156,23 @@ INLINE void store_first(int count, float *to, v16 x) {
 }
 
 #endif
+
+/* 16 pairs of small integers, the first of all before the second of all -> pairs of bf16, exactly:
+ * integers below 128 have 7 bits */
+INLINE words16 pairs_of_integers(const int8_t *from) {
+    words16 low = (words16)floats_of(from), high = (words16)floats_of(from + LANES);
+    return (low >> 16) | (high & 0xffff0000u);
+}
+INLINE void store_pairs(bf16 *to, const int8_t *from) {
+    *(loose_words16 *)to = pairs_of_integers(from);
+}
+INLINE twin twin_of_integers(const int8_t *from) {
+#if defined(__AVX512BF16__)
+    return (twin)pairs_of_integers(from);
+#else
+    return (twin){floats_of(from), floats_of(from + LANES)};
+#endif
+}
 
 /* exp by 2^n * polynomial of degree 5 (minimax on [-ln2/2, ln2/2]); within 2 ulp for x <= 0 */
 INLINE v16 exponential(v16 x) {

@@ -81,10 +81,16 @@ class PackedModel:
     """The structure that the decoder reads, and the memory behind its pointers.
 
     Takes the weights out of the model, layer by layer, so that they are never there twice.
+    `as_integers` are of 8 bits, with one scale for each column of a matrix; of words that come in
+    bf16 is kept as well.
     """
 
-    def __init__(self, model: PreTrainedModel, *, most_positions: int) -> None:
-        self._kept: list[Tensor | NDArray[np.uint16]] = []
+    def __init__(
+        self, model: PreTrainedModel, *, most_positions: int, as_integers: bool = False
+    ) -> None:
+        self._as_integers = as_integers
+        self._floating: list[Tensor] = []
+        self._memory: dict[int, NDArray[np.uint16]] = {}
         config: Any = model.config
         inner: Any = model.model
         cosine, sine = _rotations(inner.rotary_emb, most_positions)
@@ -104,7 +110,9 @@ class PackedModel:
             layer=addressof(self._layers),
             final_norm=self._floats(inner.norm.weight),
             embedding=embedding,
-            vocabulary_head=embedding if is_tied else self._packed(model.lm_head.weight),
+            vocabulary_head=self._product(embedding, is_kept=True)
+            if is_tied
+            else self._product(self._packed(model.lm_head.weight)),
             cosine=self._floats(cosine),
             sine=self._floats(sine),
         )
@@ -130,16 +138,18 @@ class PackedModel:
     def _fill(self, structure: LayerStructure, layer: Any) -> None:
         attention, gated = layer.self_attn, layer.mlp
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        structure.qkv = self._packed(torch.cat([part.weight for part in inputs]))
-        structure.out = self._packed(attention.o_proj.weight)
-        structure.gate_up = self._packed_gated(gated.gate_proj.weight, gated.up_proj.weight)
-        structure.down = self._packed(gated.down_proj.weight)
+        structure.qkv = self._product(self._packed(torch.cat([part.weight for part in inputs])))
+        structure.out = self._product(self._packed(attention.o_proj.weight))
+        structure.gate_up = self._product(
+            self._packed_gated(gated.gate_proj.weight, gated.up_proj.weight)
+        )
+        structure.down = self._product(self._packed(gated.down_proj.weight))
         structure.input_norm = self._floats(layer.input_layernorm.weight)
         structure.post_norm = self._floats(layer.post_attention_layernorm.weight)
         if attention.q_proj.bias is not None:
-            structure.qkv_bias = self._floats(torch.cat([part.bias for part in inputs]))
+            structure.qkv.bias = self._bias(torch.cat([part.bias for part in inputs]))
         if attention.o_proj.bias is not None:
-            structure.out_bias = self._floats(attention.o_proj.bias)
+            structure.out.bias = self._bias(attention.o_proj.bias)
         if hasattr(attention, "q_norm"):
             structure.query_norm = self._floats(attention.q_norm.weight)
             structure.key_norm = self._floats(attention.k_norm.weight)
@@ -159,17 +169,37 @@ class PackedModel:
         library.load().decoder_pack_gated(*pointers, rows, columns, target)
         return MatrixStructure(n=2 * rows, k=columns, panels=target)
 
+    def _product(self, matrix: MatrixStructure, *, is_kept: bool = False) -> MatrixStructure:
+        """As it is multiplied: the matrix, or integers in place of it."""
+        if not self._as_integers:
+            return matrix
+        columns = -(-matrix.n // _PANEL) * _PANEL
+        integers = self._aligned(columns * matrix.k // 2)  # two in the place of a bf16
+        scales = torch.empty(columns)
+        self._floating.append(scales)
+        library.load().decoder_pack_integers(
+            matrix.panels, matrix.n, matrix.k, integers, scales.data_ptr()
+        )
+        if not is_kept:
+            del self._memory[matrix.panels]
+        return MatrixStructure(n=matrix.n, k=matrix.k, integers=integers, scales=scales.data_ptr())
+
+    def _bias(self, values: Tensor) -> int:
+        """With zeros for the columns that a last panel has too many."""
+        return self._floats(nn.functional.pad(values, (0, -values.numel() % _PANEL)))
+
     def _floats(self, values: Tensor) -> int:
         """Norms, biases and rotations are few: they stay as exact as they are."""
         kept = values.detach().float().contiguous()
-        self._kept.append(kept)
+        self._floating.append(kept)
         return kept.data_ptr()
 
     def _aligned(self, elements: int) -> int:
         """Where as many bf16 zeros begin; torch would write them, and so take all the memory."""
         whole = np.zeros(elements + _ALIGNMENT, dtype=np.uint16)
-        self._kept.append(whole)
-        return whole.ctypes.data + -whole.ctypes.data % _ALIGNMENT
+        at = whole.ctypes.data + -whole.ctypes.data % _ALIGNMENT
+        self._memory[at] = whole
+        return at
 
 
 def _rotations(rotary: Any, positions: int) -> tuple[Tensor, Tensor]:
