@@ -11,12 +11,13 @@ import transformers
 from modelserver_runtime.artifacts import Phase, Progress
 from modelserver_runtime.backends.base import SamplingParameters, SequenceSpec, Work
 from modelserver_runtime.backends.causal_lm import CausalLanguageModel
-from modelserver_runtime.backends.detection import identify
+from modelserver_runtime.backends.detection import Identity, identify
 from modelserver_runtime.backends.loading import LoadOptions
 from modelserver_runtime.backends.native.blocks import BLOCK_TOKENS
 from modelserver_runtime.backends.native.language_model import MOST_ROWS, NativeLanguageModel
 from modelserver_runtime.backends.native.weights import PackedModel, objection
 from modelserver_runtime.backends.registry import load_model
+from modelserver_runtime.errors import InvalidConfiguration
 from modelserver_runtime.settings import Dtype
 from support import tiny_models
 from support.native_engine import needs_native_engine
@@ -149,6 +150,47 @@ def test_a_model_that_is_stored_in_float32_is_computed_natively_if_bfloat16_is_c
     directory = made(tmp_path, transformers.LlamaForCausalLM, torch.float32)
     assert isinstance(loaded(directory, dtype=Dtype.BFLOAT16).backend, NativeLanguageModel)
     assert isinstance(loaded(directory).backend, CausalLanguageModel)
+
+
+class TestWeightsOfEightBits:
+    @pytest.mark.parametrize("name", ["llama with tied embeddings", "llama with biases", "qwen3"])
+    def test_logits_are_nearly_those_of_the_model(self, tmp_path, name):
+        kind, options = KINDS[name]
+        directory = made(tmp_path, kind, **options)
+        backend = loaded(directory, dtype=Dtype.INT8).backend
+        prompt = prompt_of(2 * BLOCK_TOKENS + 5)
+        exact = by_transformers(directory, torch.float32, prompt)
+        difference = distance(backend.logits(prompt), exact) / float(exact.norm())
+        assert 0.001 < difference < 0.1
+
+    def test_an_answer_depends_on_nothing_else(self, tmp_path):
+        backend = loaded(made(tmp_path, transformers.LlamaForCausalLM), dtype=Dtype.INT8).backend
+        prompt = prompt_of(150)
+        whole = tokens_of(answer(backend, prompt, salt="whole"))
+        for chunk in (1, 7, 13, 100):
+            assert tokens_of(answer(backend, prompt, chunk=chunk, salt=f"{chunk}")) == whole
+
+    def test_they_take_half_of_the_memory(self, tmp_path):
+        directory = made(tmp_path, transformers.LlamaForCausalLM)
+        whole, half = (
+            loaded(directory, dtype=each).description for each in (Dtype.AUTO, Dtype.INT8)
+        )
+        assert (whole.dtype, half.dtype) == ("bfloat16", "int8")
+        assert half.engine == "native"
+        assert half.memory_bytes < 0.75 * whole.memory_bytes  # embeddings stay as they are
+        assert half.token_cost.weight_bytes == whole.token_cost.weight_bytes // 2
+
+    def test_who_cannot_compute_them_says_so(self, tmp_path):
+        directory = made(tmp_path, transformers.GemmaForCausalLM, head_dim=32)
+        with pytest.raises(InvalidConfiguration, match=r"8 bits.*GemmaForCausalLM is not one of"):
+            loaded(directory, dtype=Dtype.INT8)
+
+    def test_they_are_for_text_that_is_generated(self, tmp_path):
+        options = LoadOptions(directory=tmp_path, name="tiny", dtype=Dtype.INT8)
+        identity = Identity(task="Embeddings", architecture="BertModel")
+        progress = Progress(phase=Phase.LOADING, clock=time.monotonic)
+        with pytest.raises(InvalidConfiguration, match="Int8 is for TextGeneration"):
+            load_model(options, identity, progress)
 
 
 def test_what_is_said_about_the_model_does_not_depend_on_who_computes_it(tmp_path):

@@ -75,6 +75,16 @@ class DataType(StrEnum):
     FLOAT32 = "Float32"
     BFLOAT16 = "BFloat16"
     FLOAT16 = "Float16"
+    INT8 = "Int8"
+
+
+ONLY_FOR_TEXT = (
+    "dtype Int8 is for text that is generated: set task to TextGeneration or Auto, or another dtype"
+)
+
+
+def takes_type(task: Task, dtype: DataType) -> bool:
+    return dtype is not DataType.INT8 or task in {Task.AUTO, Task.TEXT_GENERATION}
 
 
 # Part of the names of a container and a volume, which have at most 63 characters.
@@ -296,10 +306,16 @@ class ExtraModel(ModelSource, Named):
     task: Task = Task.AUTO
     """What the model does. `Auto` reads it from the model's own configuration."""
     dtype: DataType = DataType.AUTO
-    """Type in which its weights are kept; `Auto` takes the model's own."""
+    """Type in which its weights are kept, as `spec.runtime.dtype`."""
 
     rules = (
         *ModelSource.rules,
+        Rule(
+            cel="self.dtype != 'Int8' || self.task in ['Auto', 'TextGeneration']",
+            holds=lambda model: takes_type(model.task, model.dtype),
+            message=ONLY_FOR_TEXT,
+            field_path=".dtype",
+        ),
         Rule(
             cel=(
                 "!self.uri.startsWith('hf://')"

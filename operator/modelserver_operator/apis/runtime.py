@@ -90,7 +90,9 @@ class Runtime(ApiModel):
     """Image that serves the model; empty means the operator's default, which is then pinned for
     the revision: upgrading the operator restarts nothing. Required for engine Custom."""
     dtype: DataType = DataType.AUTO
-    """Type in which weights are kept; `Auto` takes the model's own."""
+    """Type in which weights are kept; `Auto` takes the model's own. `Int8`, half the memory of
+    `BFloat16` at some exactness, is for text that the runtime's native engine generates; a pod
+    whose model or processor that engine does not serve says so and does not start."""
     max_model_length: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Longest prompt and answer together, in tokens; 0 takes the model's own limit."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120

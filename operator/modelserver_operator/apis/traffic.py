@@ -96,7 +96,7 @@ class RuntimeOverlay(ApiModel):
     image: Annotated[Image, StringConstraints(min_length=1)] | None = None
     """Image that serves it."""
     dtype: DataType | None = None
-    """Type in which its weights are kept."""
+    """Type in which its weights are kept; see `spec.runtime.dtype`."""
     max_model_length: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """Longest prompt and answer together, in tokens; 0 takes the model's own limit."""
     env: Annotated[

@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelserver_operator.apis.access import Access
 from modelserver_operator.apis.autoscaling import REPLICAS_OR_AUTOSCALING, Autoscaling
-from modelserver_operator.apis.model import ExtraModel, Model, have_different_names
+from modelserver_operator.apis.model import (
+    ONLY_FOR_TEXT,
+    ExtraModel,
+    Model,
+    have_different_names,
+    takes_type,
+)
 from modelserver_operator.apis.pods import Availability, Network, NetworkPolicyMode, PodTemplate
 from modelserver_operator.apis.rollout import RolloutSpec
 from modelserver_operator.apis.runtime import Engine, Resources, Runtime
@@ -99,6 +105,12 @@ class ModelServerSpec(ApiModel):
             holds=lambda spec: spec.engine is not Engine.CUSTOM or spec.runtime.image != "",
             message="engine Custom requires runtime.image: the image that serves the model",
             field_path=".runtime.image",
+        ),
+        Rule(
+            cel="self.runtime.dtype != 'Int8' || self.model.task in ['Auto', 'TextGeneration']",
+            holds=lambda spec: takes_type(spec.model.task, spec.runtime.dtype),
+            message=ONLY_FOR_TEXT,
+            field_path=".runtime.dtype",
         ),
         Rule(
             cel=f"self.engine != 'Custom' || !({' || '.join(_OF_OUR_RUNTIME.values())})",

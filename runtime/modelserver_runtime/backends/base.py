@@ -240,10 +240,15 @@ class GrammarCompiler(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computation:
-    """Which engine computes a model, and why not a faster one."""
+    """Which engine computes a model, and why not a faster one.
+
+    `dtype` and `memory_bytes` of the weights, where they are not those of transformers.
+    """
 
     engine: str = "transformers"
     reason: str = ""
+    dtype: str = ""
+    memory_bytes: int = 0
 
 
 class SequenceMemory(Protocol):

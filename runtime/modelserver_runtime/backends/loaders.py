@@ -22,6 +22,8 @@ from modelserver_runtime.backends.native.loading import load_native, native_obje
 from modelserver_runtime.backends.question_answering import QuestionAnswerer
 from modelserver_runtime.backends.seq2seq import TextToText
 from modelserver_runtime.backends.vectors import FeatureExtractor, SentenceSimilarity
+from modelserver_runtime.errors import InvalidConfiguration
+from modelserver_runtime.settings import Dtype
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
     model = load_weights(transformers.AutoModelForCausalLM, options, as_stored=True)
     reason = native_objection(model, options)
     if reason:
+        _require_no_integers(options, reason)
         log.info("%s is computed by transformers: %s", options.name, reason)
         model = computed_by_torch(model, options)
     generation = model.generation_config
@@ -48,14 +51,24 @@ def load_causal(options: LoadOptions, _: Identity) -> tuple[PreTrainedModel, Bac
             limits=limits,
             defaults=defaults,
             most_guessed=options.speculative_tokens,
+            as_integers=options.dtype is Dtype.INT8,
         )
         if native:
             return model, native
         # Its weights are gone.
         reason = "the native engine computes something else than transformers"
+        _require_no_integers(options, reason)
         model = load_weights(transformers.AutoModelForCausalLM, options)
     slower = CausalLanguageModel(model, tokenizer, limits=limits, defaults=defaults, reason=reason)
     return model, slower
+
+
+def _require_no_integers(options: LoadOptions, reason: str) -> None:
+    if options.dtype is Dtype.INT8:
+        raise InvalidConfiguration(
+            f"Weights of 8 bits are computed by the native engine only, and {reason}",
+            hint="Choose another dtype, or Auto.",
+        )
 
 
 def _end_token_ids(generation: GenerationConfig, tokenizers: int | None) -> frozenset[int]:

@@ -47,6 +47,7 @@ _DTYPES = {
     Dtype.FLOAT32: torch.float32,
     Dtype.FLOAT16: torch.float16,
     Dtype.BFLOAT16: torch.bfloat16,
+    Dtype.INT8: torch.bfloat16,  # the native engine makes integers of it
 }
 _PARTS: dict[str, Any] = {
     "tokenizer": AutoTokenizer,

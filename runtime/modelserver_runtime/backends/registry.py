@@ -27,10 +27,12 @@ from modelserver_runtime.backends.loading import (
     use_threads,
 )
 from modelserver_runtime.backends.token_cost import token_cost
-from modelserver_runtime.errors import UnsupportedModel
+from modelserver_runtime.errors import InvalidConfiguration, UnsupportedModel
+from modelserver_runtime.settings import Dtype
 from modelserver_runtime.tasks import find_task
 
 _TEXT_GENERATION = "TextGeneration"
+_INT8 = "int8"
 
 
 class LoadTask(Protocol):
@@ -60,6 +62,7 @@ def load_model(
 ) -> LoadedModel:
     """A model that has answered once; every failure is a StartupFailure."""
     stay_offline()
+    _require_dtype(options, identity)
     if request is not None:
         options = replace(options, device=pick_device(request, identity.task).name)
     threads = use_threads(options.threads)
@@ -70,15 +73,18 @@ def load_model(
     progress.enter(Phase.WARMING_UP, message="Computing a first answer")
     with translated_errors():
         backend.warm_up()
-    computation = _computation(backend)
+    description = _describe(model, identity, threads, options.device)
     return LoadedModel(
-        description=replace(
-            _describe(model, identity, threads, options.device),
-            engine=computation.engine,
-            engine_reason=computation.reason,
-        ),
-        backend=backend,
+        description=_as_computed(description, _computation(backend)), backend=backend
     )
+
+
+def _require_dtype(options: LoadOptions, identity: Identity) -> None:
+    if options.dtype is Dtype.INT8 and identity.task != _TEXT_GENERATION:
+        raise InvalidConfiguration(
+            f"The dtype Int8 is for {_TEXT_GENERATION}, and the task is {identity.task}",
+            hint="Choose another dtype, or Auto.",
+        )
 
 
 def _loader(task: str) -> LoadTask:
@@ -125,6 +131,21 @@ def _describe(model: nn.Module, identity: Identity, threads: int, device: str) -
         memory_bytes=sum(tensor.nbytes for tensor in tensors),
         samples=_samples(model, identity.task),
         token_cost=token_cost(model) if identity.task == _TEXT_GENERATION else None,
+    )
+
+
+def _as_computed(description: ModelDescription, computation: Computation) -> ModelDescription:
+    """An engine of our own keeps weights in its own way."""
+    cost = description.token_cost
+    if cost is not None and computation.dtype == _INT8:
+        cost = replace(cost, weight_bytes=cost.weight_bytes // 2)  # of bf16
+    return replace(
+        description,
+        engine=computation.engine,
+        engine_reason=computation.reason,
+        dtype=computation.dtype or description.dtype,
+        memory_bytes=computation.memory_bytes or description.memory_bytes,
+        token_cost=cost,
     )
 
 

@@ -6,7 +6,7 @@ from modelserver_runtime.artifacts import tensor_bytes
 from modelserver_runtime.settings import Dtype, Settings
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_BITS = {Dtype.FLOAT32: 32, Dtype.FLOAT16: 16, Dtype.BFLOAT16: 16}
+_BITS = {Dtype.FLOAT32: 32, Dtype.FLOAT16: 16, Dtype.BFLOAT16: 16, Dtype.INT8: 8}
 
 
 def estimate_bytes(settings: Settings) -> int:

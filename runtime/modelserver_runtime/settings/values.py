@@ -37,12 +37,16 @@ type TaskName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")]
 
 
 class Dtype(StrEnum):
-    """The type of the weights in memory; the names are those of `spec.runtime.dtype`."""
+    """The type of the weights in memory; the names are those of `spec.runtime.dtype`.
+
+    Int8 is for text that the native engine generates: factors of products are bfloat16.
+    """
 
     AUTO = "Auto"
     FLOAT32 = "Float32"
     FLOAT16 = "Float16"
     BFLOAT16 = "BFloat16"
+    INT8 = "Int8"
 
 
 class QueueScope(StrEnum):

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modelserver_runtime.backends.native import encoder_library
+from modelserver_runtime.backends.native.arena import Arena
 from modelserver_runtime.backends.native.encoder_library import (
     LayerStructure,
     ModelStructure,
@@ -23,7 +22,7 @@ from modelserver_runtime.backends.native.structures import MatrixStructure
 # As in encoder.c: by the names of transformers. `gelu_new` and the others are by tanh.
 _ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 _PANEL = 32  # as in encoder.c: the columns of a panel
-_ALIGNMENT = 64  # bytes: a line of the cache
+_BF16_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +113,8 @@ class PackedEncoder:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._kept: list[Tensor | NDArray[np.uint16]] = []
+        self._floating: list[Tensor] = []
+        self._arena = Arena()
         self._model = model
         self._layout = _LAYOUTS[type(model).__name__]
         config: Any = model.config
@@ -178,7 +178,7 @@ class PackedEncoder:
 
     def _packed(self, weight: Tensor, bias: Tensor) -> MatrixStructure:
         columns, rows = weight.shape
-        target = self._aligned(weight.numel())
+        target = self._arena.take(_BF16_BYTES * weight.numel())
         source = weight.detach().to(torch.bfloat16).contiguous()
         encoder_library.load().encoder_pack(source.data_ptr(), columns, rows, target)
         return MatrixStructure(n=columns, k=rows, panels=target, bias=self._floats(bias))
@@ -188,11 +188,5 @@ class PackedEncoder:
 
     def _floats(self, values: Tensor) -> int:
         kept = values.detach().float().contiguous()
-        self._kept.append(kept)
+        self._floating.append(kept)
         return kept.data_ptr()
-
-    def _aligned(self, elements: int) -> int:
-        """Where as many bf16 numbers begin."""
-        whole = np.empty(elements + _ALIGNMENT, dtype=np.uint16)
-        self._kept.append(whole)
-        return whole.ctypes.data + -whole.ctypes.data % _ALIGNMENT

@@ -109,7 +109,9 @@ class NativeLanguageModel:
         most_guessed: int = 0,
     ) -> None:
         """`most_guessed` are tokens of one sequence in one step that are computed on a guess."""
-        self.computation = Computation(engine="native")
+        self.computation = Computation(
+            engine="native", dtype=model.dtype, memory_bytes=model.memory_bytes
+        )
         self.tokenizer = tokenizer
         self.limits = replace(
             limits,

@@ -1,7 +1,8 @@
 """Whether the decoder can compute a model of transformers, and the weights as it reads them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ctypes import Array, addressof
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modelserver_runtime.backends.native import library
+from modelserver_runtime.backends.native.arena import Arena
 from modelserver_runtime.backends.native.structures import (
     LayerStructure,
     MatrixStructure,
@@ -25,7 +27,8 @@ _ACTIVATIONS = {"silu", "swish"}
 # As in decoder.c: a panel's columns, the lanes of a register, and the rows that fit into registers.
 _PANEL, _LANES, _MOST_ROWS = 32, 16, 12
 _MOST_HEAD_WIDTH = 256
-_ALIGNMENT = 64  # bytes: a line of the cache
+_LINE = 32  # numbers of bf16 in a line of the cache
+_BF16_BYTES = 2
 
 
 def objection(model: PreTrainedModel) -> str:
@@ -90,11 +93,12 @@ class PackedModel:
     ) -> None:
         self._as_integers = as_integers
         self._floating: list[Tensor] = []
-        self._memory: dict[int, NDArray[np.uint16]] = {}
+        self._arena = Arena()
+        self._cache: NDArray[np.uint16] | None = None
         config: Any = model.config
         inner: Any = model.model
         cosine, sine = _rotations(inner.rotary_emb, most_positions)
-        embedding = self._packed(inner.embed_tokens.weight)
+        embedding = self._packed(inner.embed_tokens.weight, self._arena)
         is_tied = model.lm_head.weight.data_ptr() == inner.embed_tokens.weight.data_ptr()
         self._layers = self._packed_layers(inner.layers)
         self.structure = ModelStructure(
@@ -110,13 +114,22 @@ class PackedModel:
             layer=addressof(self._layers),
             final_norm=self._floats(inner.norm.weight),
             embedding=embedding,
-            vocabulary_head=self._product(embedding, is_kept=True)
-            if is_tied
-            else self._product(self._packed(model.lm_head.weight)),
+            vocabulary_head=embedding
+            if is_tied and not as_integers
+            else self._product(partial(self._packed, model.lm_head.weight)),
             cosine=self._floats(cosine),
             sine=self._floats(sine),
         )
         model.to("meta")  # type: ignore[arg-type]  # transformers types `to` for devices too narrowly
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights in products, by torch's name."""
+        return "int8" if self._as_integers else "bfloat16"
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._arena.used_bytes + sum(tensor.nbytes for tensor in self._floating)
 
     @property
     def block_elements(self) -> int:
@@ -126,7 +139,8 @@ class PackedModel:
 
     def reserve(self, blocks: int, block_tokens: int) -> None:
         """Memory for keys and values; the system gives it page by page, when it is written."""
-        self.structure.pool = self._aligned(blocks * block_tokens * self.block_elements)
+        self._cache = np.zeros(blocks * block_tokens * self.block_elements + _LINE, np.uint16)
+        self.structure.pool = self._cache.ctypes.data + -self._cache.ctypes.data % (2 * _LINE)
 
     def _packed_layers(self, layers: nn.ModuleList) -> Array[LayerStructure]:
         packed = (LayerStructure * len(layers))()
@@ -138,12 +152,14 @@ class PackedModel:
     def _fill(self, structure: LayerStructure, layer: Any) -> None:
         attention, gated = layer.self_attn, layer.mlp
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        structure.qkv = self._product(self._packed(torch.cat([part.weight for part in inputs])))
-        structure.out = self._product(self._packed(attention.o_proj.weight))
-        structure.gate_up = self._product(
-            self._packed_gated(gated.gate_proj.weight, gated.up_proj.weight)
+        structure.qkv = self._product(
+            partial(self._packed, torch.cat([part.weight for part in inputs]))
         )
-        structure.down = self._product(self._packed(gated.down_proj.weight))
+        structure.out = self._product(partial(self._packed, attention.o_proj.weight))
+        structure.gate_up = self._product(
+            partial(self._packed_gated, gated.gate_proj.weight, gated.up_proj.weight)
+        )
+        structure.down = self._product(partial(self._packed, gated.down_proj.weight))
         structure.input_norm = self._floats(layer.input_layernorm.weight)
         structure.post_norm = self._floats(layer.post_attention_layernorm.weight)
         if attention.q_proj.bias is not None:
@@ -154,34 +170,36 @@ class PackedModel:
             structure.query_norm = self._floats(attention.q_norm.weight)
             structure.key_norm = self._floats(attention.k_norm.weight)
 
-    def _packed(self, weight: Tensor) -> MatrixStructure:
+    @staticmethod
+    def _packed(weight: Tensor, arena: Arena) -> MatrixStructure:
         rows, columns = weight.shape
-        target = self._aligned(-(-rows // _PANEL) * _PANEL * columns)
+        target = arena.take(_BF16_BYTES * -(-rows // _PANEL) * _PANEL * columns)
         source = weight.detach().contiguous()
         library.load().decoder_pack(source.data_ptr(), rows, columns, target)
         return MatrixStructure(n=rows, k=columns, panels=target)
 
-    def _packed_gated(self, gate: Tensor, up: Tensor) -> MatrixStructure:
+    @staticmethod
+    def _packed_gated(gate: Tensor, up: Tensor, arena: Arena) -> MatrixStructure:
         rows, columns = gate.shape
-        target = self._aligned(2 * rows * columns)
+        target = arena.take(_BF16_BYTES * 2 * rows * columns)
         sources = [part.detach().contiguous() for part in (gate, up)]
         pointers = [source.data_ptr() for source in sources]
         library.load().decoder_pack_gated(*pointers, rows, columns, target)
         return MatrixStructure(n=2 * rows, k=columns, panels=target)
 
-    def _product(self, matrix: MatrixStructure, *, is_kept: bool = False) -> MatrixStructure:
-        """As it is multiplied: the matrix, or integers in place of it."""
+    def _product(self, pack: Callable[[Arena], MatrixStructure]) -> MatrixStructure:
+        """As it is multiplied: what is packed, or integers in place of it."""
         if not self._as_integers:
-            return matrix
+            return pack(self._arena)
+        scratch = Arena()
+        matrix = pack(scratch)
         columns = -(-matrix.n // _PANEL) * _PANEL
-        integers = self._aligned(columns * matrix.k // 2)  # two in the place of a bf16
+        integers = self._arena.take(columns * matrix.k)
         scales = torch.empty(columns)
         self._floating.append(scales)
         library.load().decoder_pack_integers(
             matrix.panels, matrix.n, matrix.k, integers, scales.data_ptr()
         )
-        if not is_kept:
-            del self._memory[matrix.panels]
         return MatrixStructure(n=matrix.n, k=matrix.k, integers=integers, scales=scales.data_ptr())
 
     def _bias(self, values: Tensor) -> int:
@@ -193,13 +211,6 @@ class PackedModel:
         kept = values.detach().float().contiguous()
         self._floating.append(kept)
         return kept.data_ptr()
-
-    def _aligned(self, elements: int) -> int:
-        """Where as many bf16 zeros begin; torch would write them, and so take all the memory."""
-        whole = np.zeros(elements + _ALIGNMENT, dtype=np.uint16)
-        at = whole.ctypes.data + -whole.ctypes.data % _ALIGNMENT
-        self._memory[at] = whole
-        return at
 
 
 def _rotations(rotary: Any, positions: int) -> tuple[Tensor, Tensor]:
