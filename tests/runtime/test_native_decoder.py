@@ -160,8 +160,9 @@ class TestWeightsOfEightBits:
         backend = loaded(directory, dtype=Dtype.INT8).backend
         prompt = prompt_of(2 * BLOCK_TOKENS + 5)
         exact = by_transformers(directory, torch.float32, prompt)
-        difference = distance(backend.logits(prompt), exact) / float(exact.norm())
-        assert 0.001 < difference < 0.1
+        rounded = by_transformers(directory, torch.bfloat16, prompt)
+        # bf16 rounds to 1/512 of a number, eight bits to 1/254 of the largest of a column.
+        assert distance(backend.logits(prompt), exact) < 10 * distance(rounded, exact)
 
     def test_an_answer_depends_on_nothing_else(self, tmp_path):
         backend = loaded(made(tmp_path, transformers.LlamaForCausalLM), dtype=Dtype.INT8).backend
