@@ -79,8 +79,10 @@ def test_every_field_of_an_answer_is_stored(kind, known):
 
 def test_what_was_guessed_while_computing_is_nothing_of_a_stored_answer():
     codec = DeltaCodec()
-    computed = Delta(text="a", accepted_prediction_tokens=3, rejected_prediction_tokens=2)
-    assert codec.decode(codec.encode((computed,))) == (Delta(text="a"),)
+    computed = Delta(
+        text="a", completion_tokens=1, accepted_prediction_tokens=1, rejected_prediction_tokens=2
+    )
+    assert codec.decode(codec.encode((computed,))) == (Delta(text="a", completion_tokens=1),)
 
 
 @pytest.mark.parametrize(
