@@ -159,3 +159,11 @@ def test_log_probabilities_are_those_before_anything_is_adjusted():
     assert logprobs is not None
     assert logprobs.logprob == pytest.approx(math.log(1 / 4))
     assert logprobs.alternatives[0][0] == 0
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-30, 1e30])
+def test_a_penalty_beyond_all_measure_makes_no_infinity(penalty):
+    parameters = SamplingParameters(max_tokens=1, temperature=0, repetition_penalty=penalty)
+    sampler = Sampler(parameters, (0, 1, 2), frozenset())
+    token_id, _ = sampler.sample(torch.tensor([0.0, 2.0, -3.0, 1.0]))
+    assert token_id in range(4)

@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from modelserver_runtime.backends.base import SequenceSpec
 from modelserver_runtime.settings import Settings
 from support import tiny_models
 from support.fake_model import CountingBackend, fake_model
@@ -111,9 +112,17 @@ def _name_the_model(case: Any) -> None:
             case.path_parameters[name] = "tiny"
 
 
+class LuckyBackend(CountingBackend):
+    """Answers also what has the tokens at which the other one fails on purpose."""
+
+    def add(self, sequence: SequenceSpec) -> None:
+        super().add(sequence)
+        self.prompts[sequence.sequence_id] = ()
+
+
 def main(examples: int) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        chat = running_server(Settings(served_name="tiny"), fake_model(CountingBackend()))
+        chat = running_server(Settings(served_name="tiny"), fake_model(LuckyBackend()))
         classifier = settings_for(tiny_models.classifier(Path(folder) / "classifier"))
         embedder = settings_for(tiny_models.sentence_transformer(Path(folder) / "embedder"))
         servers = [chat, running_server(classifier), running_server(embedder)]

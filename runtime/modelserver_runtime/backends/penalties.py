@@ -42,7 +42,9 @@ class Penalties:
         penalised = logits[self._token_ids]
         if parameters.repetition_penalty != 1:
             penalty = np.float32(parameters.repetition_penalty)
-            penalised = np.where(penalised < 0, penalised * penalty, penalised / penalty)
+            with np.errstate(all="ignore"):  # a penalty may be as small as a number can be
+                penalised = np.where(penalised < 0, penalised * penalty, penalised / penalty)
+            penalised = np.nan_to_num(penalised)
         penalised -= np.float32(parameters.frequency_penalty) * self._counts
         penalised -= np.float32(parameters.presence_penalty) * (self._counts > 0)
         logits[self._token_ids] = penalised
