@@ -29,6 +29,10 @@ class Budget:
 
 
 def max_tokens(budget: Budget, prompt_tokens: int, limits: GenerationLimits) -> int:
+    if prompt_tokens < 1:  # there would be nothing to compute the next token from
+        raise InvalidRequest(
+            "The prompt has no tokens; send at least one", param=budget.prompt_param
+        )
     room = limits.max_model_length - prompt_tokens
     if room < 1 or (budget.asked or 0) > room:
         wanted = f" and asks for {budget.asked} more" if budget.asked is not None else ""
